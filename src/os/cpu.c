@@ -1,0 +1,62 @@
+#include "os/cpu.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/atomics.h"
+
+/* cgroup v2: "max 100000" or "<quota> <period>"; v1: two files, quota -1 for none. */
+static int32_t quota_of(const char *v2_path, const char *v1_quota, const char *v1_period) {
+  long long quota = -1, period = 0;
+  FILE *file = fopen(v2_path, "re");
+  if (file != NULL) {
+    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1;
+    fclose(file);
+  } else {
+    file = fopen(v1_quota, "re");
+    if (file != NULL) {
+      if (fscanf(file, "%lld", &quota) != 1) quota = -1;
+      fclose(file);
+    }
+    file = fopen(v1_period, "re");
+    if (file != NULL) {
+      if (fscanf(file, "%lld", &period) != 1) period = 0;
+      fclose(file);
+    }
+  }
+  if (quota <= 0 || period <= 0) return INT32_MAX;
+  long long cpus = (quota + period - 1) / period;
+  return cpus < 1 ? 1 : cpus > INT32_MAX ? INT32_MAX : (int32_t)cpus;
+}
+
+int32_t dsc_cpu_allowed(void) {
+  static _Atomic int32_t cached;
+  int32_t allowed = dsc_load_relaxed(&cached);
+  if (allowed != 0) return allowed;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1; /* fails only beyond 1024 CPUs */
+  int32_t quota =
+      quota_of("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  if (quota < allowed) allowed = quota;
+  dsc_store_relaxed(&cached, allowed);
+  return allowed;
+}
+
+disco_status dsc_cpu_bind(int64_t cpu) {
+  if (cpu < 0 || cpu >= CPU_SETSIZE)
+    return dsc_fail(DISCO_VALUE, "CPU %lld is not between 0 and %d", (long long)cpu, CPU_SETSIZE - 1);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET((size_t)cpu, &set);
+  int error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+  if (error == EINVAL)
+    return dsc_fail(DISCO_VALUE, "CPU %lld does not exist here or is not allowed for this process", (long long)cpu);
+  if (error != 0)
+    return dsc_fail(DISCO_RUNTIME, "binding to CPU %lld failed: %s (%s)", (long long)cpu, strerror(error),
+                    strerrorname_np(error));
+  return DISCO_OK;
+}

@@ -1,0 +1,21 @@
+/* Shared memory without a name: one sealed memfd, mapped once; gone with its last user. */
+#ifndef DSC_OS_MEMORY_H
+#define DSC_OS_MEMORY_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+
+typedef struct {
+  void *base;
+  size_t bytes;
+  int fd; /* close-on-exec, its size is sealed */
+} dsc_shared_memory;
+
+/* Zeroed memory of `bytes` (rounded up to pages), mapped read-write. DISCO_MEMORY or DISCO_RUNTIME with errno's name.
+ */
+disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memory);
+/* Takes a zeroed struct too. */
+void dsc_shared_memory_destroy(dsc_shared_memory *memory);
+
+#endif

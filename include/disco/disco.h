@@ -1,0 +1,253 @@
+/* libdisco: one controller drives N workers that all run the same commands.
+ *
+ * A session owns its workers. Each worker keeps values in numbered registers; a disco_dref names one register on every
+ * worker at once. Calls are asynchronous: they return once they are posted, every worker runs its commands in the order
+ * posted, and only the functions that take a timeout wait. Values are TVM-FFI values (TVMFFIAny): arguments are
+ * borrowed for the length of the call, results are owned by the caller.
+ *
+ * Errors. Nothing that a worker's function does ends the process or the session. When one raises, the next call on the
+ * session returns that error and is not posted; commands posted meanwhile are skipped, their result registers are
+ * poisoned, and from the next call on the session works again. Each error is told once; disco_session_last_error()
+ * keeps the last 16.
+ *
+ * Threads. Any thread may call any function of this page on any session, also several at once. A worker's own function
+ * may not call its own session, but for dropping references, the functions marked [worker], and
+ * disco_session_shutdown(), which then returns at once. A forked child may only drop its handles: every other call
+ * there is DISCO_RUNTIME.
+ */
+#ifndef DISCO_DISCO_H
+#define DISCO_DISCO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <tvm/ffi/c_api.h>
+
+#include "disco/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DISCO_VERSION_MAJOR 0
+#define DISCO_VERSION_MINOR 1
+#define DISCO_VERSION_PATCH 0
+
+/* "0.1.0": the version of the library that was loaded. A constant. */
+DISCO_API const char *disco_version(void);
+
+/* ---- Types ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Both are TVM-FFI objects: a pointer to one is its TVMFFIObjectHandle and may be put into a TVMFFIAny (v_obj) with the
+ * object's own type index. Type keys: runtime.disco.Session (and ThreadedSession), runtime.disco.DRef (static index
+ * 114; int64 reg_id and the session pointer stand at offsets 24 and 32). Both are counted. */
+typedef struct disco_session disco_session;
+typedef struct disco_dref disco_dref;
+
+/* The commands, with the numbers of TVM's DiscoAction. */
+#define DISCO_ACTION_LIST(X) \
+  X(ShutDown, 0)             \
+  X(KillReg, 1)              \
+  X(GetGlobalFunc, 2)        \
+  X(CallPacked, 3)           \
+  X(SyncWorker, 4)           \
+  X(CopyFromWorker0, 5)      \
+  X(CopyToWorker0, 6)        \
+  X(DebugGetFromRemote, 7)   \
+  X(DebugSetRegister, 8)
+
+typedef enum {
+#define DISCO_ACTION_ENUM(name, value) DISCO_ACTION_##name = value,
+  DISCO_ACTION_LIST(DISCO_ACTION_ENUM)
+#undef DISCO_ACTION_ENUM
+} disco_action;
+
+/* *ret_name = "kShutDown" for 0, and so on: a constant. DISCO_VALUE "Unknown DiscoAction: n" for other numbers. */
+DISCO_API DISCO_MUST_USE disco_status disco_action_name(int64_t action, const char **ret_name);
+
+enum {
+  DISCO_FOREVER = -1,     /* a timeout: no deadline. An error, a death or Ctrl-C still ends the wait */
+  DISCO_ALL_WORKERS = -1, /* a worker id: every worker */
+};
+
+/* ---- Sessions ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  size_t struct_size;  /* sizeof(disco_session_options); fields past it take their defaults, so the struct can grow */
+  int32_t num_workers; /* 1 to 1024, divisible by num_groups */
+  int32_t num_groups;  /* at least 1 */
+  uint32_t ring_bytes; /* the command ring: a power of two, 256 KiB to 1 GiB; 0 = 256 KiB */
+  uint32_t grace_ms;   /* how long shutdown waits for a worker before it gives it up; 0 = 4000 */
+  uint32_t slow_warning_ms; /* a waiting call warns (log callback) of a function that runs longer; 0 = 5000 */
+  uint32_t spin_us; /* upper bound of busy waiting before a thread sleeps; 0 = 50. Only while workers + controller fit
+                       the CPUs */
+} disco_session_options;
+
+#define DISCO_SESSION_OPTIONS_INIT(workers, groups) \
+  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0 }
+
+/* A session whose workers are threads of this process. Does not wait for the workers to start. The caller owns
+ * *ret_session (one reference). DISCO_VALUE: counts, with both numbers; options out of range. DISCO_MEMORY,
+ * DISCO_RUNTIME: no memory, no threads. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_create_threaded(const disco_session_options *options,
+                                                                    disco_session **ret_session);
+
+/* One more reference; one less. The last one shuts the session down in the background and never blocks. NULL is allowed
+ * in unref. A DRef holds a reference to its session. [worker] */
+DISCO_API void disco_session_ref(disco_session *session);
+DISCO_API void disco_session_unref(disco_session *session);
+
+/* Stop the workers and wait until they have ended (grace_ms, then a worker that still runs is abandoned: DISCO_LOST
+ * names it). Commands posted before run first. Idempotent, may be called by several threads at once and with calls in
+ * flight; from a worker of the session it only asks for the shutdown and returns at once. An error nobody was told
+ * stays in disco_session_last_error(). */
+DISCO_API DISCO_MUST_USE disco_status disco_session_shutdown(disco_session *session);
+
+/* Constants of the session: also after shutdown, also in a forked child. [worker] */
+DISCO_API int32_t disco_session_num_workers(const disco_session *session);
+DISCO_API int32_t disco_session_num_groups(const disco_session *session);
+
+/* ---- Registers and calls ----------------------------------------------------------------------------------------------------------- */
+
+DISCO_API void disco_dref_ref(disco_dref *dref);
+/* The last reference releases the register on every worker, in order with the other commands. Never blocks. NULL
+ * allowed. [worker] */
+DISCO_API void disco_dref_unref(disco_dref *dref);
+/* The register id, 1 or more. [worker] */
+DISCO_API int64_t disco_dref_reg_id(const disco_dref *dref);
+/* The session (borrowed). [worker] */
+DISCO_API disco_session *disco_dref_session(const disco_dref *dref);
+
+/* A DRef to the global function `name` on every worker. Looked up now if it is registered, else by each worker when it
+ * comes to this command (an earlier one may register it); if it is missing there too, that worker fails with
+ * DISCO_RAISED, kind ValueError, and the nearest names. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_get_global_func(disco_session *session, const char *name,
+                                                                    disco_dref **ret_func);
+
+/* Call func(args...) on every worker. Where an argument is a DRef (type index 114) each worker passes its own value of
+ * that register (not inside containers; a register never written gives None). The function's result goes to a new
+ * register; ret_result may be NULL to drop it. At most 4,096 arguments. Borrowed strings (type indices 8 and 9) are
+ * copied; DLTensor pointers (7) are refused (DISCO_TYPE): they would outlive their owner. Objects pass to thread
+ * workers by reference. */
+DISCO_API DISCO_MUST_USE disco_status disco_call(disco_session *session, disco_dref *func, const TVMFFIAny *args,
+                                                 int32_t num_args, disco_dref **ret_result);
+
+/* The same in TVM's packed form: {3 (CallPacked), anything, func DRef, args...}. */
+DISCO_API DISCO_MUST_USE disco_status disco_call_packed(disco_session *session, const TVMFFIAny *packed,
+                                                        int32_t num_packed, disco_dref **ret_result);
+
+/* A DRef to a new register that holds `value` on every worker. Objects by reference. Posted, not waited for. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_put(disco_session *session, const TVMFFIAny *value,
+                                                        disco_dref **ret_dref);
+
+/* Release a register by its number now; its DRef is dead from here on (using it is DISCO_VALUE). DISCO_VALUE for a
+ * number that is not live. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_dealloc_reg(disco_session *session, int64_t reg_id);
+
+/* ---- Copies between the controller and worker 0 ------------------------------------------------------------------------------------ */
+
+/* Copy worker 0's tensor in `src` into the host tensor, or the host tensor into worker 0's tensor in `dst`. `host` is a
+ * TVM-FFI Tensor on the CPU; it travels by reference and is read or written when worker 0 comes to the command: leave
+ * it alone until a sync. Byte sizes must match exactly, shapes and dtypes may differ; the host side may be strided and
+ * badly aligned. A mismatch fails on worker 0 with both shapes, dtypes and sizes before a byte moves. */
+DISCO_API DISCO_MUST_USE disco_status disco_copy_from_worker0(disco_session *session, TVMFFIObjectHandle host,
+                                                              disco_dref *src);
+DISCO_API DISCO_MUST_USE disco_status disco_copy_to_worker0(disco_session *session, TVMFFIObjectHandle host,
+                                                            disco_dref *dst);
+
+/* ---- Waiting ----------------------------------------------------------------------------------------------------------------------- */
+
+/* All waits take a timeout in milliseconds (DISCO_FOREVER for none): DISCO_TIMEOUT when it passes, and what was posted
+ * goes on. A failure on any worker ends every wait with that error; Ctrl-C ends it with DISCO_INTERRUPTED on a Python
+ * main thread. */
+
+/* Wait until `worker` (or DISCO_ALL_WORKERS) has finished everything posted before this call, its data plane included.
+ */
+DISCO_API DISCO_MUST_USE disco_status disco_session_sync(disco_session *session, int32_t worker, int64_t timeout_ms);
+
+/* The number of the last command posted: 1, 2, 3, ...; 0 before the first. [worker] */
+DISCO_API uint64_t disco_session_sequence(const disco_session *session);
+
+/* Has `worker` (or have all) finished command `sequence`? Never blocks, tells no error. DISCO_VALUE for a bad worker
+ * id. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_is_done(const disco_session *session, int32_t worker,
+                                                            uint64_t sequence, bool *ret_done);
+
+/* Read the register of `worker` into *ret_value (owned by the caller): the very object, for thread workers. A poisoned
+ * register is the error that poisoned it. Everything posted before has run by then. */
+DISCO_API DISCO_MUST_USE disco_status disco_debug_get(disco_dref *dref, int32_t worker, int64_t timeout_ms,
+                                                      TVMFFIAny *ret_value);
+
+/* The same from all workers with one command; ret_values has room for num_values >= the number of workers. All or none
+ * are written. */
+DISCO_API DISCO_MUST_USE disco_status disco_debug_get_all(disco_dref *dref, int64_t timeout_ms, int32_t num_values,
+                                                          TVMFFIAny *ret_values);
+
+/* Set the register on one worker (or DISCO_ALL_WORKERS) and wait. If register and value are both tensors the value is
+ * copied into the tensor that is there (equal byte sizes, else DISCO_VALUE), else the register is replaced. Heals a
+ * poisoned register. */
+DISCO_API DISCO_MUST_USE disco_status disco_debug_set(disco_dref *dref, int32_t worker, const TVMFFIAny *value,
+                                                      int64_t timeout_ms);
+
+/* The same two by register number: DISCO_VALUE for a number that is not live. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_debug_get(disco_session *session, int64_t reg_id, int32_t worker,
+                                                              int64_t timeout_ms, TVMFFIAny *ret_value);
+DISCO_API DISCO_MUST_USE disco_status disco_session_debug_set(disco_session *session, int64_t reg_id, int32_t worker,
+                                                              const TVMFFIAny *value, int64_t timeout_ms);
+
+/* ---- Data plane -------------------------------------------------------------------------------------------------------------------- */
+
+/* Start the collectives `name` on every worker: calls the global function runtime.disco.<name>.init_ccl(session,
+ * Shape(device_ids)) on this thread. DISCO_VALUE when there is none, with the names that exist. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_init_ccl(disco_session *session, const char *name,
+                                                             const int64_t *device_ids, int32_t num_device_ids);
+
+/* ---- Looking at a session ---------------------------------------------------------------------------------------------------------- */
+
+/* The index-th last error of this session that is known (0 = the newest, at most 15), told or not. DISCO_VALUE when
+ * there are fewer. The strings live as disco_last_error()'s do. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_last_error(disco_session *session, int32_t index,
+                                                               disco_error_info *ret_error);
+
+typedef struct {
+  size_t struct_size;         /* set by the caller */
+  uint64_t commands;          /* commands posted */
+  uint64_t ring_bytes;        /* bytes of records posted */
+  uint64_t ring_full;         /* times a call had to wait for room */
+  uint64_t wakes;             /* wake calls to sleeping workers */
+  uint64_t errors_told;       /* errors returned to a caller */
+  uint64_t errors_late;       /* failures of an epoch whose error had been told before they were known */
+  uint64_t commands_skipped;  /* summed over workers */
+  uint64_t worker_sleeps;     /* times a worker went to sleep, summed */
+  uint64_t live_registers;    /* registers with a live DRef */
+  uint64_t resumes;           /* errors recovered from */
+  uint64_t abandoned_workers; /* thread workers that would not end, in this process */
+} disco_session_stats;
+
+/* Never blocks for long, tells no error. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_get_stats(disco_session *session, disco_session_stats *ret_stats);
+
+/* What every worker does now, one line each, as text: readable while workers hang. Free it with disco_text_free().
+ * Never waits. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_dump(disco_session *session, char **ret_text);
+DISCO_API void disco_text_free(char *text);
+
+/* ---- The library ------------------------------------------------------------------------------------------------------------------- */
+
+typedef enum { DISCO_LOG_ERROR = 0, DISCO_LOG_WARN = 1, DISCO_LOG_INFO = 2 } disco_log_level;
+typedef void (*disco_log_fn)(void *context, disco_log_level level, const char *message);
+
+/* Send the library's warnings (slow worker, leaked session, ...) to fn; NULL discards them, which is the default. The
+ * callback may come from any thread, must not call libdisco, and gets one line without a newline. The environment
+ * variable DISCO_LOG=error|warn|info sends them to stderr instead of discarding. */
+DISCO_API void disco_set_log_callback(disco_log_fn fn, void *context, disco_log_level level);
+
+/* Register the global functions runtime.disco.* now, overriding those of TVM's own runtime. Loading libdisco.so does it
+ * by itself unless TVM's base runtime is loaded without its extra library, or DISCO_FFI_GLOBALS=0 is set: see
+ * docs/architecture.md, Loading. Idempotent. */
+DISCO_API DISCO_MUST_USE disco_status disco_publish(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,60 @@
+/* What a function that runs on a worker may ask and do.
+ *
+ * A worker function is any TVM-FFI function: int fn(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny
+ * *result), 0 for success, -1 with an error raised (disco_raise() does it). Arguments are borrowed for the length of
+ * the call; the result is owned by the caller. It may be called by several workers at once, on their own threads. It
+ * may block; while it does, disco_session_dump() shows its name.
+ *
+ * The functions of this page that need a worker return DISCO_VALUE "... is not a worker thread" anywhere else.
+ */
+#ifndef DISCO_WORKER_H
+#define DISCO_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tvm/ffi/c_api.h>
+
+#include "disco/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+  size_t struct_size; /* set by the caller to sizeof(disco_worker_info): fields past it are left alone */
+  int32_t worker_id;  /* 0 .. num_workers - 1 */
+  int32_t local_id;   /* the same among the workers of this host */
+  int32_t num_workers;
+  int32_t num_groups;
+  int32_t group; /* worker_id / (num_workers / num_groups) */
+  int32_t rank_in_group;
+  DLDevice device;   /* the default device: {kDLCPU, 0} until a data plane sets it */
+  const char *ccl;   /* the name of the data plane, "" until there is one; lives until it changes */
+  uint64_t sequence; /* the command that is running */
+} disco_worker_info;
+
+/* Who am I? Reads the calling worker. */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_get_info(disco_worker_info *ret_info);
+
+/* Set the data plane's name and the default device of the calling worker: for the init function of a data plane. */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_set_ccl(const char *ccl, DLDevice device);
+
+/* Raise an error from a worker function: `return disco_raise("ValueError", "size %d is odd", n);`. Returns -1. Any
+ * thread. */
+DISCO_API int disco_raise(const char *kind, const char *format, ...) DISCO_PRINTF(2, 3);
+
+/* Register a C function as the global function `name`. `self` is handed to every call; `self_deleter` (may be NULL)
+ * frees it at the end. DISCO_VALUE when the name is taken and `override` is false. Not while another thread registers
+ * or looks up functions: TVM-FFI's registry has no lock. */
+DISCO_API DISCO_MUST_USE disco_status disco_register_function(const char *name, TVMFFISafeCallType function, void *self,
+                                                              void (*self_deleter)(void *self), bool override);
+
+/* A new tensor, uninitialised, 64-byte aligned, row-major, owned by the caller. Only CPU devices here (DISCO_VALUE
+ * otherwise). shape: ndim non-negative sizes. DISCO_MEMORY with the byte count. Any thread. */
+DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype,
+                                                          DLDevice device, TVMFFIObjectHandle *ret_tensor);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

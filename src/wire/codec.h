@@ -1,0 +1,64 @@
+/* Values in a record: 16-byte slots.
+ *
+ * A plain value is its own TVMFFIAny. A counted object is its TVMFFIAny too (thread workers share the address space);
+ * the encoder adds one reference per reader in one atomic add and each reader drops its own. A run of DRefs is packed:
+ * a slot of kind DSC_SLOT_DREFS with a count, then 32-bit register ids, padded to 16 bytes. */
+#ifndef DSC_WIRE_CODEC_H
+#define DSC_WIRE_CODEC_H
+
+#include <stddef.h>
+
+#include "base/idpool.h"
+#include "ffi/object.h"
+#include "ffi/value.h"
+#include "wire/limits.h"
+#include "wire/schema.h"
+
+enum { DSC_SLOT_BYTES = 16, DSC_SLOT_DREFS = -2 };
+
+typedef struct {
+  int32_t kind;   /* DSC_SLOT_DREFS */
+  uint32_t count; /* at least 1; as many 32-bit register ids follow */
+} dsc_dref_run;
+
+static inline uint32_t *dsc_dref_run_ids(dsc_dref_run *run) { return (uint32_t *)(run + 1); }
+/* Of the whole run: header, ids, padding. */
+static inline size_t dsc_dref_run_bytes(uint32_t count) {
+  return (sizeof(dsc_dref_run) + (size_t)count * 4 + 15) & ~(size_t)15;
+}
+
+/* What the encoder needs to know of its session. */
+typedef struct {
+  const disco_session *session; /* DRefs must be its own */
+  const dsc_idpool *registers;  /* and live */
+  uint64_t readers;             /* references added per object */
+} dsc_encoder;
+
+/* Bytes that `count` values can need at most. */
+static inline size_t dsc_encode_bound(int32_t count) { return (size_t)count * DSC_SLOT_BYTES; }
+
+/* Do the values hold borrowed forms (type indices 7 to 10), which must be owned first (dsc_values_own)? One look per
+ * value. */
+bool dsc_values_borrowed(const TVMFFIAny *values, int32_t count);
+/* Owned copies of all values (free with dsc_values_disown). */
+disco_status dsc_values_own(const TVMFFIAny *values, int32_t count, TVMFFIAny **ret_owned);
+void dsc_values_disown(TVMFFIAny *owned, int32_t count);
+
+/* Encode into `slots` (room for dsc_encode_bound). *ret_flags gets DSC_RECORD_OBJECTS when it applies. On failure
+ * nothing stays counted, and the sentence names the argument. */
+disco_status dsc_encode(const dsc_encoder *encoder, const TVMFFIAny *values, int32_t count, void *slots,
+                        size_t *ret_bytes, uint8_t *ret_flags);
+/* Give back the references that an encoded run of slots holds for `readers` readers (1: a reader drops its own). */
+void dsc_encoded_drop(const void *slots, uint32_t num_args, uint64_t readers);
+
+/* Is this DRef this session's, and its register live? On failure the sentence names `what`. */
+disco_status dsc_check_dref(const dsc_encoder *encoder, const dsc_dref *dref, const char *what, int32_t index);
+
+/* ---- Layout of a record ---- */
+
+static inline const void *dsc_record_slots(const dsc_record *record) { return record + 1; }
+static inline const uint32_t *dsc_record_releases(const dsc_record *record) {
+  return (const uint32_t *)((const char *)(record + 1) + (size_t)record->num_slots * DSC_SLOT_BYTES);
+}
+
+#endif

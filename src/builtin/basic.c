@@ -1,0 +1,124 @@
+#include "builtin/basic.h"
+
+#include "ffi/args.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "ffi/tensor.h"
+#include "ffi/value.h"
+#include "os/cpu.h"
+#include "wire/limits.h"
+#include "worker/worker.h"
+
+/* Enter a builtin: the number of arguments, and the calling worker. */
+static disco_status enter(const char *name, int32_t given, int32_t wanted, dsc_worker **ret_worker) {
+  disco_status status = dsc_args_count(name, given, wanted);
+  return status == DISCO_OK ? dsc_worker_require(name, ret_worker) : status;
+}
+
+int dsc_builtin_worker_id(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  dsc_worker *worker;
+  disco_status status = enter("runtime.disco.worker_id", num_args, 0, &worker);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  TVMFFIObject *make = NULL;
+  status = dsc_function_find("ffi.Shape", &make);
+  if (status != DISCO_OK || make == NULL) return dsc_error_raise_status(status);
+  TVMFFIAny id = dsc_int(worker->setup.id);
+  int rc = TVMFFIFunctionCall(make, &id, 1, result);
+  dsc_object_unref(make);
+  return rc;
+}
+
+int dsc_builtin_worker_rank(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  dsc_worker *worker;
+  disco_status status = enter("runtime.disco.worker_rank", num_args, 0, &worker);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  *result = dsc_int(worker->setup.id);
+  return 0;
+}
+
+int dsc_builtin_world_size(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  dsc_worker *worker;
+  disco_status status = enter("runtime.disco.world_size", num_args, 0, &worker);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  *result = dsc_int(worker->setup.num_workers);
+  return 0;
+}
+
+int dsc_builtin_device(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  dsc_worker *worker;
+  disco_status status = enter("runtime.disco.device", num_args, 0, &worker);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  *result = dsc_none();
+  result->type_index = kTVMFFIDevice;
+  result->v_device = worker->device;
+  return 0;
+}
+
+/* The arguments of empty(), converted. */
+typedef struct {
+  int64_t room[64];
+  const int64_t *shape;
+  size_t ndim;
+  DLDataType dtype;
+  DLDevice device;
+  bool worker0_only, in_group;
+} empty_args;
+
+static disco_status read_empty_args(const TVMFFIAny *args, const dsc_worker *worker, empty_args *ret) {
+  static const char name[] = "runtime.disco.empty";
+  if (!dsc_value_as_shape(&args[0], ret->room, 64, &ret->shape, &ret->ndim) || ret->ndim > 64)
+    return dsc_args_mismatch(name, 0, "ffi.Shape", &args[0]);
+  if (!dsc_value_as_dtype(&args[1], &ret->dtype)) return dsc_args_mismatch(name, 1, "DataType", &args[1]);
+  ret->device = worker->device;
+  if (args[2].type_index != kTVMFFINone && !dsc_value_as_device(&args[2], &ret->device))
+    return dsc_args_mismatch(name, 2, "Optional<Device>", &args[2]);
+  if (!dsc_value_as_bool(&args[3], &ret->worker0_only)) return dsc_args_mismatch(name, 3, "bool", &args[3]);
+  if (!dsc_value_as_bool(&args[4], &ret->in_group)) return dsc_args_mismatch(name, 4, "bool", &args[4]);
+  return DISCO_OK;
+}
+
+int dsc_builtin_empty(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  dsc_worker *worker;
+  empty_args want;
+  disco_status status = enter("runtime.disco.empty", num_args, 5, &worker);
+  if (status == DISCO_OK) status = read_empty_args(args, worker, &want);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  const dsc_worker_setup *setup = &worker->setup;
+  int32_t group_size = setup->num_workers / setup->num_groups;
+  bool is_root = want.in_group ? setup->id % group_size == 0 : setup->id == 0;
+  *result = dsc_none();
+  if (want.worker0_only && !is_root) return 0; /* None elsewhere */
+  TVMFFIObjectHandle tensor = NULL;
+  status = dsc_tensor_create((int32_t)want.ndim, want.shape, want.dtype, want.device, &tensor);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  *result = dsc_object_value(tensor);
+  return 0;
+}
+
+int dsc_builtin_bind_worker_to_cpu_core(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  static const char name[] = "runtime.disco.bind_worker_to_cpu_core";
+  dsc_worker *worker;
+  int64_t room[DSC_MAX_WORKERS];
+  const int64_t *cpus;
+  size_t count;
+  disco_status status = enter(name, num_args, 1, &worker);
+  if (status == DISCO_OK && !dsc_value_as_shape(&args[0], room, DSC_MAX_WORKERS, &cpus, &count))
+    status = dsc_args_mismatch(name, 0, "ffi.Shape", &args[0]);
+  if (status == DISCO_OK && count <= (size_t)worker->setup.id)
+    status = dsc_fail(DISCO_VALUE, "%s: %zu CPUs are listed, but there are %d workers: list one for each", name, count,
+                      worker->setup.num_workers);
+  if (status == DISCO_OK) status = dsc_cpu_bind(cpus[worker->setup.id]);
+  if (status != DISCO_OK) return dsc_error_raise_status(status);
+  *result = dsc_none();
+  return 0;
+}

@@ -1,0 +1,120 @@
+/* The memory that a controller and its local workers share: one block without a name that holds offsets, never
+ * pointers.
+ *
+ *   header | ring words | fault line | controller's doorbell | status line per worker | reply words per worker | error
+ * slot per worker | command ring | reply ring per worker
+ *
+ * Each word has one writer, named beside it. */
+#ifndef DSC_CHANNEL_SEGMENT_H
+#define DSC_CHANNEL_SEGMENT_H
+
+#include "base/atomics.h"
+#include "base/status.h"
+#include "channel/ring.h"
+#include "os/memory.h"
+#include "os/wait.h"
+
+#define DSC_SEGMENT_MAGIC 0x6f63736964626c31u /* "1lbdisco" */
+enum { DSC_SEGMENT_VERSION = 1 };
+
+/* Why a session's waits must end at once. */
+enum { DSC_FAULT_NONE = 0, DSC_FAULT_DEATH = 1, DSC_FAULT_GRACE = 2 };
+
+/* What a worker waits for, for the dump. */
+enum { DSC_WAITS_NOT = 0, DSC_WAITS_COMMANDS = 1, DSC_WAITS_REPLY_ROOM = 2 };
+
+typedef struct {
+  /* line 0: written by the worker for every command */
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t done; /* last finished command */
+  _Atomic uint64_t position;                      /* the ring's */
+  _Atomic int64_t since_ns;                       /* coarse clock: when the running command began */
+  _Atomic uint64_t skipped;
+  _Atomic uint32_t function; /* interned name of the running function; 0: none runs */
+  _Atomic uint32_t message;  /* the running command's message */
+  /* line 1: written by the worker, rarely */
+  _Alignas(
+      DSC_CACHE_LINE) _Atomic uint64_t failed; /* the first failed command of its newest epoch with one; only grows */
+  _Atomic uint64_t resumed;                    /* the last resume record it has passed */
+  _Atomic uint64_t sleeps;
+  _Atomic int64_t pid;
+  _Atomic uint32_t waits; /* DSC_WAITS_* */
+  _Atomic uint32_t ended; /* its loop is over */
+  /* line 2: written by whoever waits for this worker */
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t
+      awaited_done; /* the smallest number a sleeper waits for; UINT64_MAX: none */
+  _Atomic uint64_t awaited_position;
+} dsc_status_line;
+
+typedef struct {
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t position; /* the controller's, in the worker's reply ring */
+  dsc_ring_shared ring;                               /* the worker's */
+} dsc_reply_words;
+
+/* A failure as its worker wrote it. `version` is odd while it writes; the words are read again when it changed. */
+typedef struct {
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t version;
+  _Atomic uint64_t words[];
+} dsc_error_slot;
+
+typedef struct {
+  uint64_t magic;
+  uint32_t version;
+  int32_t num_workers, num_groups;
+  uint32_t error_slot_bytes;
+  uint64_t bytes, ring_bytes, reply_ring_bytes;
+  uint64_t status_offset, reply_words_offset, error_slots_offset, ring_offset, reply_rings_offset;
+  dsc_ring_shared ring;
+  _Alignas(DSC_CACHE_LINE) dsc_doorbell commands; /* all readers of the ring sleep here */
+  _Alignas(DSC_CACHE_LINE) dsc_doorbell controllers;
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t failures; /* how many failures were ever stored, by all workers */
+  _Atomic uint32_t fault;                             /* DSC_FAULT_*: every wait ends */
+} dsc_segment_header;
+
+typedef struct {
+  dsc_shared_memory memory;
+  dsc_segment_header *header;
+} dsc_segment;
+
+typedef struct {
+  int32_t num_workers, num_groups;
+  uint64_t ring_bytes, reply_ring_bytes;
+  uint32_t error_slot_bytes;
+} dsc_segment_layout;
+
+disco_status dsc_segment_create(const dsc_segment_layout *layout, dsc_segment *ret_segment);
+void dsc_segment_destroy(dsc_segment *segment);
+
+static inline void *dsc_segment_at(const dsc_segment_header *header, uint64_t offset) {
+  return (char *)header + offset;
+}
+static inline dsc_status_line *dsc_segment_status(const dsc_segment_header *header, int32_t worker) {
+  return (dsc_status_line *)dsc_segment_at(header, header->status_offset) + worker;
+}
+static inline dsc_reply_words *dsc_segment_reply_words(const dsc_segment_header *header, int32_t worker) {
+  return (dsc_reply_words *)dsc_segment_at(header, header->reply_words_offset) + worker;
+}
+static inline dsc_error_slot *dsc_segment_error_slot(const dsc_segment_header *header, int32_t worker) {
+  return dsc_segment_at(header, header->error_slots_offset + (uint64_t)worker * header->error_slot_bytes);
+}
+static inline void *dsc_segment_reply_ring(const dsc_segment_header *header, int32_t worker) {
+  return dsc_segment_at(header, header->reply_rings_offset + (uint64_t)worker * header->reply_ring_bytes);
+}
+
+/* Lower an awaited word to `target` if it is higher: any number of waiting threads. */
+static inline void dsc_await(_Atomic uint64_t *awaited, uint64_t target) {
+  uint64_t seen = dsc_load_relaxed(awaited);
+  while (target < seen && !dsc_cas(awaited, &seen, target)) continue;
+}
+
+/* End every wait of the session, for good. Any thread. */
+void dsc_segment_raise_fault(dsc_segment_header *header, uint32_t fault);
+
+/* ---- Error slots: bytes in, bytes out ---- */
+
+/* Worker: replace the slot's content. `size` <= error_slot_bytes - one line. */
+void dsc_error_slot_write(dsc_error_slot *slot, const void *bytes, size_t size);
+/* Anybody: copy `size` bytes out, whole (again when the writer was in the middle). False when the writer stays in the
+ * middle: it died there. */
+bool dsc_error_slot_read(const dsc_error_slot *slot, void *ret_bytes, size_t size);
+
+#endif

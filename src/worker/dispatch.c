@@ -1,0 +1,226 @@
+/* A handler per message. Each runs on the worker's thread and returns DISCO_OK or a failure whose sentence is written.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "ffi/tensor.h"
+#include "wire/codec.h"
+#include "worker/worker.h"
+
+static disco_status fail_poisoned(const char *what, int64_t index, uint32_t reg, const TVMFFIAny *poison) {
+  char name[48];
+  (void)snprintf(name, sizeof(name), index < 0 ? "%s" : "%s %lld", what, (long long)index);
+  return dsc_fail(
+      DISCO_VALUE,
+      "%s (register %u) has no value: command %lld, which should have made it, failed or was skipped after a failure",
+      name, reg, (long long)poison->v_int64);
+}
+
+/* The slots of a call become its arguments: DRefs are replaced by this worker's registers. Everything stays borrowed.
+ */
+static disco_status load_args(dsc_worker *worker, const dsc_record *record) {
+  uint32_t count = record->num_args;
+  if (count > worker->args_size) {
+    TVMFFIAny *args = realloc(worker->args, (size_t)count * 2 * sizeof(*args));
+    if (args == NULL) return dsc_fail(DISCO_MEMORY, "no memory for %u arguments", count);
+    worker->args = args;
+    worker->args_size = count * 2;
+  }
+  const char *at = dsc_record_slots(record);
+  const dsc_registers *registers = &worker->registers;
+  for (uint32_t i = 0; i < count;) {
+    const TVMFFIAny *slot = (const TVMFFIAny *)at;
+    if (slot->type_index != DSC_SLOT_DREFS) {
+      worker->args[i++] = *slot;
+      at += DSC_SLOT_BYTES;
+      continue;
+    }
+    const dsc_dref_run *run = (const dsc_dref_run *)at;
+    const uint32_t *ids = (const uint32_t *)(run + 1);
+    for (uint32_t k = 0; k < run->count; k++, i++) {
+      worker->args[i] = dsc_registers_get(registers, ids[k]);
+      if (dsc_is_poison(&worker->args[i])) return fail_poisoned("argument", i, ids[k], &worker->args[i]);
+    }
+    at += dsc_dref_run_bytes(run->count);
+  }
+  return DISCO_OK;
+}
+
+/* A result may be a borrowed form if the function is careless: a register never holds one. */
+static disco_status store_result(dsc_worker *worker, uint32_t reg, TVMFFIAny result) {
+  int32_t index = result.type_index;
+  if ((index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged) {
+    TVMFFIAny owned;
+    disco_status status = dsc_value_own(&result, "the result", &owned);
+    if (status != DISCO_OK) return status;
+    result = owned;
+  }
+  if (reg == 0) {
+    dsc_value_drop(&result);
+    return DISCO_OK;
+  }
+  return dsc_registers_set(&worker->registers, reg, result);
+}
+
+static disco_status run_CallPacked(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  TVMFFIAny function = dsc_registers_get(&worker->registers, record->target);
+  if (function.type_index != kTVMFFIFunction) {
+    if (dsc_is_poison(&function)) return fail_poisoned("the function", -1, record->target, &function);
+    return dsc_fail(DISCO_TYPE, "register %u does not hold a Function but `%s`", record->target,
+                    dsc_value_type_name(&function));
+  }
+  disco_status status = record->num_args > 0 ? load_args(worker, record) : DISCO_OK;
+  if (status != DISCO_OK) return status;
+  TVMFFIAny result = dsc_none();
+  if (dsc_function_cell(function.v_obj)->safe_call(function.v_obj, worker->args, (int32_t)record->num_args, &result) !=
+      0)
+    return dsc_error_take_raised(DISCO_RAISED);
+  return store_result(worker, record->reg, result);
+}
+
+static disco_status run_GetGlobalFunc(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  const TVMFFIAny *slots = dsc_record_slots(record);
+  if (slots[1].type_index == kTVMFFIFunction)
+    return dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(&slots[1]));
+  TVMFFIByteArray text = {"", 0};
+  (void)dsc_value_string(&slots[0], &text);
+  char name[DSC_MAX_NAME_BYTES + 1];
+  (void)snprintf(name, sizeof(name), "%.*s", (int)text.size, text.data);
+  TVMFFIObject *function = NULL;
+  disco_status status = dsc_function_find(name, &function);
+  if (status != DISCO_OK) return status;
+  if (function != NULL) return dsc_registers_set(&worker->registers, record->reg, dsc_object_value(function));
+  dsc_text message = DSC_TEXT_INIT;
+  dsc_function_unknown(name, &message);
+  status = dsc_fail(DISCO_VALUE, "%s", message.data != NULL ? message.data : name);
+  dsc_text_fini(&message);
+  return status;
+}
+
+static disco_status run_KillReg(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  dsc_registers_clear(&worker->registers, record->reg); /* 0 is never written */
+  return DISCO_OK;
+}
+
+static disco_status run_ShutDown(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)worker;
+  (void)record;
+  *ret_stop = true;
+  return DISCO_OK;
+}
+
+static disco_status run_Resume(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  worker->resumed = record->sequence;
+  worker->skip_after = UINT64_MAX;
+  worker->failed_in_epoch = false;
+  worker->failures_seen = UINT64_MAX; /* look again: a failure of the new epoch may already be counted */
+  dsc_store_release(&worker->line->resumed, record->sequence);
+  return DISCO_OK;
+}
+
+/* The data plane may still have device work: its own function waits for it. */
+static disco_status sync_data_plane(dsc_worker *worker) {
+  if (worker->ccl[0] == 0) return DISCO_OK;
+  char name[DSC_CCL_NAME_MAX + 32];
+  (void)snprintf(name, sizeof(name), "runtime.disco.%s.sync_worker", worker->ccl);
+  TVMFFIObject *function = NULL;
+  disco_status status = dsc_function_find(name, &function);
+  if (status != DISCO_OK || function == NULL) return status; /* nothing to wait for */
+  TVMFFIAny result = dsc_none();
+  if (TVMFFIFunctionCall(function, NULL, 0, &result) != 0) status = dsc_error_take_raised(DISCO_RAISED);
+  dsc_value_drop(&result);
+  dsc_object_unref(function);
+  return status;
+}
+
+static bool is_target(const dsc_worker *worker, const dsc_record *record) {
+  return record->target == DSC_TARGET_ALL || record->target == (uint32_t)worker->setup.id;
+}
+
+static disco_status run_SyncWorker(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  return is_target(worker, record) ? sync_data_plane(worker) : DISCO_OK;
+}
+
+/* Both copies: on worker 0 alone. */
+static disco_status copy(dsc_worker *worker, const dsc_record *record, bool to_worker) {
+  if (worker->setup.id != 0) return DISCO_OK;
+  const TVMFFIAny *host = dsc_record_slots(record);
+  TVMFFIAny mine = dsc_registers_get(&worker->registers, record->reg);
+  if (dsc_is_poison(&mine)) return fail_poisoned("worker 0's tensor", -1, record->reg, &mine);
+  return to_worker ? dsc_tensor_copy(host, "the host tensor", &mine, "worker 0's tensor")
+                   : dsc_tensor_copy(&mine, "worker 0's tensor", host, "the host tensor");
+}
+
+static disco_status run_CopyFromWorker0(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  return copy(worker, record, false);
+}
+
+static disco_status run_CopyToWorker0(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  return copy(worker, record, true);
+}
+
+/* Answer with this thread's libdisco error. */
+static void reply_error(dsc_worker *worker, uint64_t sequence, disco_status failed) {
+  (void)dsc_error_raise_status(failed);
+  TVMFFIObject *error = dsc_error_raised();
+  dsc_worker_reply(worker, sequence, DSC_REPLY_ERROR, error != NULL ? dsc_object_value(error) : dsc_none());
+}
+
+static disco_status run_DebugGetFromRemote(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  if (!is_target(worker, record)) return DISCO_OK;
+  disco_status status = sync_data_plane(worker);
+  TVMFFIAny value = dsc_registers_get(&worker->registers, record->reg);
+  if (status != DISCO_OK)
+    reply_error(worker, record->sequence, status);
+  else if (dsc_is_poison(&value))
+    dsc_worker_reply(worker, record->sequence, DSC_REPLY_POISONED, dsc_int(value.v_int64));
+  else
+    dsc_worker_reply(worker, record->sequence, DSC_REPLY_VALUE, dsc_value_copy(&value));
+  return DISCO_OK; /* a failed read is its caller's alone */
+}
+
+static disco_status run_DebugSetRegister(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  (void)ret_stop;
+  if (!is_target(worker, record)) return DISCO_OK;
+  disco_status status = sync_data_plane(worker);
+  const TVMFFIAny *value = dsc_record_slots(record);
+  TVMFFIAny mine = dsc_registers_get(&worker->registers, record->reg);
+  if (status == DISCO_OK && dsc_tensor_of(value) != NULL && dsc_tensor_of(&mine) != NULL)
+    status = dsc_tensor_copy(value, "the value", &mine, "the tensor in the register");
+  else if (status == DISCO_OK)
+    status = dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(value));
+  if (record->flags & DSC_RECORD_QUIET) return status;
+  if (status != DISCO_OK)
+    reply_error(worker, record->sequence, status);
+  else
+    dsc_worker_reply(worker, record->sequence, DSC_REPLY_VALUE, dsc_none());
+  return DISCO_OK;
+}
+
+disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  switch (record->message) {
+#define DISPATCH_CASE(name, number, skippable, reg, target, slots, meaning) \
+  case number: return run_##name(worker, record, ret_stop);
+    DSC_MESSAGE_LIST(DISPATCH_CASE)
+#undef DISPATCH_CASE
+  default: return dsc_fail(DISCO_LOST, "worker %d does not know message %u", worker->setup.id, record->message);
+  }
+}
+
+void dsc_worker_skip(dsc_worker *worker, const dsc_record *record, uint64_t cause) {
+  if (record->message != DSC_MESSAGE_CallPacked || record->reg == 0) return;
+  TVMFFIAny poison = {.type_index = DSC_POISON, .v_int64 = (int64_t)cause};
+  (void)dsc_registers_set(&worker->registers, record->reg, poison);
+}

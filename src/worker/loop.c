@@ -1,0 +1,208 @@
+/* The worker's loop: read a record in place, run or skip it, say so. Budget: 15 ns per empty call besides the user's
+ * function. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/inject.h"
+#include "base/memory.h"
+#include "wire/codec.h"
+#include "worker/failure.h"
+#include "worker/worker.h"
+
+extern _Thread_local dsc_worker *dsc_current_worker __attribute__((tls_model("initial-exec")));
+
+disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_worker) {
+  dsc_worker *worker = dsc_alloc(sizeof(*worker), "a worker");
+  if (worker == NULL) return DISCO_MEMORY;
+  dsc_segment_header *segment = dsc_segment_at(setup->segment, 0);
+  dsc_reply_words *words = dsc_segment_reply_words(segment, setup->id);
+  worker->setup = *setup;
+  worker->segment = segment;
+  worker->line = dsc_segment_status(segment, setup->id);
+  dsc_ring_reader_init(&worker->commands, &segment->ring, dsc_segment_at(segment, segment->ring_offset),
+                       segment->ring_bytes);
+  dsc_ring_writer_init(&worker->replies, &words->ring, dsc_segment_reply_ring(segment, setup->id),
+                       segment->reply_ring_bytes, &words->position, 0, 1);
+  worker->device = (DLDevice){kDLCPU, 0};
+  worker->skip_after = UINT64_MAX;
+  *ret_worker = worker;
+  return DISCO_OK;
+}
+
+void dsc_worker_destroy(dsc_worker *worker) {
+  if (worker == NULL) return;
+  dsc_registers_fini(&worker->registers);
+  free(worker->args);
+  free(worker);
+}
+
+/* ---- Waiting ---- */
+
+typedef struct {
+  dsc_wait wait;
+  dsc_worker *worker;
+} worker_wait;
+
+typedef struct {
+  dsc_guard guard;
+  dsc_worker *worker;
+} worker_guard;
+
+static disco_status check_fault(dsc_guard *guard) {
+  return dsc_load_acquire(&((worker_guard *)guard)->worker->segment->fault) != DSC_FAULT_NONE ? DISCO_CLOSED : DISCO_OK;
+}
+
+static bool has_news(dsc_wait *wait) { return dsc_ring_has_news(&((worker_wait *)wait)->worker->commands); }
+
+static void arm_asleep(dsc_wait *wait) {
+  const dsc_worker_setup *setup = &((worker_wait *)wait)->worker->setup;
+  if (setup->asleep != NULL) dsc_store_relaxed(setup->asleep, 1);
+}
+
+static bool look_after_releases(dsc_wait *wait) {
+  const dsc_worker_setup *setup = &((worker_wait *)wait)->worker->setup;
+  return setup->idle != NULL && setup->idle(setup->idle_context);
+}
+
+/* Until a record is there; an error means the session is over. */
+static disco_status wait_for_commands(dsc_worker *worker) {
+  worker_wait wait = {
+      {.ready = has_news, .arm = arm_asleep, .asleep = look_after_releases, .doorbell = &worker->segment->commands},
+      worker};
+  worker_guard guard = {{.check = check_fault, .deadline_ns = DSC_NO_DEADLINE}, worker};
+  dsc_store_relaxed(&worker->line->waits, DSC_WAITS_COMMANDS);
+  disco_status status = dsc_wait_until(&wait.wait, &worker->patience, &guard.guard);
+  dsc_store_relaxed(&worker->line->waits, DSC_WAITS_NOT);
+  if (worker->setup.asleep != NULL) dsc_store_relaxed(worker->setup.asleep, 0);
+  if (wait.wait.sleeps > 0) dsc_bump(&worker->line->sleeps, wait.wait.sleeps);
+  return status;
+}
+
+static bool has_reply_room(dsc_wait *wait) {
+  dsc_worker *worker = ((worker_wait *)wait)->worker;
+  return dsc_load_acquire(dsc_ring_position_of(&worker->replies, 0)) >=
+         dsc_ring_needed(&worker->replies, DSC_RING_LINE); /* acquire: ring.position */
+}
+
+void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value) {
+  dsc_reply *reply;
+  while ((reply = dsc_ring_claim(&worker->replies, DSC_RING_LINE)) == NULL) {
+    worker_wait wait = {{.ready = has_reply_room, .doorbell = &worker->segment->commands}, worker};
+    worker_guard guard = {{.check = check_fault, .deadline_ns = DSC_NO_DEADLINE}, worker};
+    dsc_store_relaxed(&worker->line->waits, DSC_WAITS_REPLY_ROOM);
+    dsc_doorbell_ring(&worker->segment->controllers); /* whoever waits there drains the replies */
+    disco_status status = dsc_wait_until(&wait.wait, &worker->patience, &guard.guard);
+    dsc_store_relaxed(&worker->line->waits, DSC_WAITS_NOT);
+    if (status != DISCO_OK) {
+      dsc_value_drop(&value);
+      return;
+    }
+  }
+  reply->outcome = outcome;
+  reply->sequence = sequence;
+  *(TVMFFIAny *)(reply + 1) = value;
+  (void)dsc_ring_commit(&worker->replies, reply, sizeof(*reply) + sizeof(value));
+}
+
+/* ---- Failures ---- */
+
+/* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record. */
+static void look_at_failures(dsc_worker *worker, uint64_t failures) {
+  worker->failures_seen = failures;
+  worker->skip_after = UINT64_MAX;
+  for (int32_t i = 0; i < worker->segment->num_workers; i++) {
+    uint64_t failed = dsc_load_acquire(&dsc_segment_status(worker->segment, i)->failed); /* acquire: status.failed */
+    if (failed > worker->resumed && failed < worker->skip_after) worker->skip_after = failed;
+  }
+}
+
+/* The order matters: slot, failed, count, and later done. Whoever sees done sees the failure. */
+static void record_failure(dsc_worker *worker, const dsc_record *record) {
+  dsc_worker_skip(worker, record, record->sequence); /* poison */
+  if (record->message == DSC_MESSAGE_GetGlobalFunc) {
+    TVMFFIAny poison = {.type_index = DSC_POISON, .v_int64 = (int64_t)record->sequence};
+    (void)dsc_registers_set(&worker->registers, record->reg, poison);
+  }
+  if (worker->failed_in_epoch) return;
+  worker->failed_in_epoch = true;
+  dsc_failure_store(dsc_segment_error_slot(worker->segment, worker->setup.id), worker->segment->error_slot_bytes,
+                    record->sequence, record->name);
+  dsc_store_release(&worker->line->failed, record->sequence); /* release: status.failed */
+  DSC_POINT("worker.failed");
+  atomic_fetch_add(&worker->segment->failures, 1); /* release: segment.failures */
+}
+
+/* ---- The loop ---- */
+
+/* Copies carry one reference, for worker 0; a debug write one per target; everything else one per worker. */
+static bool owns_reference(const dsc_worker *worker, const dsc_record *record) {
+  switch (record->message) {
+  case DSC_MESSAGE_CopyFromWorker0:
+  case DSC_MESSAGE_CopyToWorker0: return worker->setup.id == 0;
+  case DSC_MESSAGE_DebugSetRegister:
+    return record->target == DSC_TARGET_ALL || record->target == (uint32_t)worker->setup.id;
+  default: return true;
+  }
+}
+
+static void apply_releases(dsc_worker *worker, const dsc_record *record) {
+  const uint32_t *ids = dsc_record_releases(record);
+  for (uint32_t i = 0; i < record->num_releases; i++) dsc_registers_clear(&worker->registers, ids[i]);
+}
+
+static void announce(dsc_worker *worker, uint64_t sequence, bool failed) {
+  dsc_status_line *line = worker->line;
+  dsc_store_release(&line->done, sequence); /* release: status.done */
+  dsc_fence();                              /* done, then look who waits: pairs with the sleeper's arm, fence, look */
+  if (!failed && sequence < dsc_load_relaxed(&line->awaited_done) &&
+      worker->commands.position < dsc_load_relaxed(&line->awaited_position))
+    return;
+  atomic_store(&line->awaited_done, UINT64_MAX);
+  atomic_store(&line->awaited_position, UINT64_MAX);
+  dsc_doorbell_ring(&worker->segment->controllers);
+}
+
+/* Returns whether a failure was recorded: then every sleeper must hear of it. */
+static bool run_record(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  dsc_status_line *line = worker->line;
+  bool failed = false;
+  uint64_t failures = dsc_load_acquire(&worker->segment->failures); /* acquire: segment.failures */
+  worker->sequence = record->sequence;
+  dsc_store_relaxed(&line->since_ns, dsc_clock_coarse_ns());
+  dsc_store_relaxed(&line->function, record->name);
+  dsc_store_relaxed(&line->message, record->message);
+  if (record->num_releases > 0) apply_releases(worker, record); /* before the call, skipped or not */
+  if (failures != worker->failures_seen) look_at_failures(worker, failures);
+  if (record->sequence > worker->skip_after && dsc_message_skippable(record->message)) {
+    dsc_worker_skip(worker, record, worker->skip_after);
+    dsc_bump(&line->skipped, 1);
+  } else if (dsc_worker_dispatch(worker, record, ret_stop) != DISCO_OK) {
+    record_failure(worker, record);
+    failed = true;
+  }
+  if ((record->flags & DSC_RECORD_OBJECTS) && owns_reference(worker, record))
+    dsc_encoded_drop(dsc_record_slots(record), record->num_args, 1);
+  dsc_store_relaxed(&line->function, 0);
+  return failed;
+}
+
+void dsc_worker_run(dsc_worker *worker) {
+  bool stop = false;
+  dsc_current_worker = worker;
+  dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);
+  dsc_store_relaxed(&worker->line->pid, (int64_t)getpid());
+  while (!stop) {
+    const dsc_record *record = dsc_ring_peek(&worker->commands);
+    if (record == NULL) {
+      if (wait_for_commands(worker) != DISCO_OK) break;
+      continue;
+    }
+    uint64_t sequence = record->sequence;
+    bool failed = run_record(worker, record, &stop);
+    DSC_POINT("worker.before_done");
+    dsc_ring_advance(&worker->commands, record, &worker->line->position);
+    announce(worker, sequence, failed);
+  }
+  dsc_current_worker = NULL;
+}

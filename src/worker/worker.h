@@ -1,0 +1,69 @@
+/* One worker: its identity, its registers, and the loop that runs commands. Used from the worker's own thread only, but
+ * for create and destroy. */
+#ifndef DSC_WORKER_WORKER_H
+#define DSC_WORKER_WORKER_H
+
+#include <tvm/ffi/c_api.h>
+
+#include "channel/ring.h"
+#include "channel/segment.h"
+#include "os/wait.h"
+#include "wire/schema.h"
+#include "worker/registers.h"
+
+enum { DSC_CCL_NAME_MAX = 64 };
+
+typedef struct {
+  int32_t id, local_id, num_workers, num_groups;
+  const dsc_segment_header *segment; /* its shared parts are written through the pointers below */
+  const void *owner;                 /* the engine this worker belongs to, for thread workers: told apart, never read */
+  int32_t busy_threads;              /* workers + controller, for the waiting policy */
+  uint32_t spin_us;
+  /* Worker 0 of the controller's process looks after released registers before it sleeps; NULL for others. Returns true
+   * when it published. */
+  bool (*idle)(void *context);
+  void *idle_context;
+  _Atomic uint32_t *asleep; /* 1 while it sleeps or is about to; NULL for others */
+} dsc_worker_setup;
+
+typedef struct {
+  dsc_worker_setup setup;
+  dsc_segment_header *segment;
+  dsc_status_line *line;
+  dsc_ring_reader commands;
+  dsc_ring_writer replies;
+  dsc_registers registers;
+  TVMFFIAny *args; /* of the running call; grows */
+  uint32_t args_size;
+  DLDevice device;
+  char ccl[DSC_CCL_NAME_MAX];
+  uint64_t sequence;      /* the running command */
+  uint64_t failures_seen; /* of segment->failures */
+  uint64_t skip_after;    /* skip what comes after this command; UINT64_MAX: nothing */
+  uint64_t resumed;       /* the last resume record passed */
+  bool failed_in_epoch;   /* its error slot is taken until the next resume record */
+  dsc_patience patience;
+} dsc_worker;
+
+disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_worker);
+/* NULL allowed. Drops the registers: on the worker's own thread, since deleters may run user code. */
+void dsc_worker_destroy(dsc_worker *worker);
+
+/* Run commands until shutdown or a fault. The calling thread becomes the worker. */
+void dsc_worker_run(dsc_worker *worker);
+
+/* The calling thread's worker, or NULL. */
+dsc_worker *dsc_worker_current(void);
+/* The same, or DISCO_VALUE "... is not a worker thread" with `who` needed it. */
+disco_status dsc_worker_require(const char *who, dsc_worker **ret_worker);
+
+/* ---- Between loop and dispatch ---- */
+
+/* Run one record. DISCO_OK, or a failure whose sentence is in the thread's error. *ret_stop is set by shutdown. */
+disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop);
+/* Do what a skipped record still owes: its result register is poisoned. */
+void dsc_worker_skip(dsc_worker *worker, const dsc_record *record, uint64_t cause);
+/* Post a reply; takes over `value`. Waits for room under the guard of the segment's fault word. */
+void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value);
+
+#endif

@@ -1,0 +1,197 @@
+/* The controller's functions runtime.disco.*: unpack, call the C API, pack. Names, argument orders and results are
+ * those of TVM's client. */
+#include "api/globals.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "builtin/table.h"
+#include "disco/disco.h"
+#include "disco/worker.h"
+#include "ffi/args.h"
+#include "ffi/error.h"
+#include "session/session.h"
+
+typedef struct {
+  const char *name; /* whole, for messages */
+  const TVMFFIAny *args;
+  int32_t count;
+  TVMFFIAny *result;
+} call;
+
+/* ---- Arguments ---- */
+
+static disco_status arg_session(const call *c, int32_t index, disco_session **ret_session) {
+  return dsc_object_as_session(&c->args[index], ret_session);
+}
+
+/* A DRef, of any session: whoever uses it compares. */
+static disco_status arg_dref(const call *c, int32_t index, dsc_dref **ret_dref) {
+  if (c->args[index].type_index != DSC_TYPE_DREF)
+    return dsc_fail(DISCO_TYPE, "%s: Cannot convert from type `%s` to `runtime.disco.DRef` (argument #%d)", c->name,
+                    dsc_value_type_name(&c->args[index]), index);
+  *ret_dref = (dsc_dref *)c->args[index].v_obj;
+  TVMFFIAny session = dsc_object_value((*ret_dref)->session);
+  disco_session *ours;
+  return dsc_object_as_session(&session, &ours);
+}
+
+static disco_status arg_int(const call *c, int32_t index, int64_t low, int64_t high, int32_t *ret_int) {
+  int64_t number;
+  if (!dsc_value_as_int(&c->args[index], &number)) return dsc_args_mismatch(c->name, index, "int", &c->args[index]);
+  if (number < low || number > high)
+    return dsc_fail(DISCO_VALUE, "%s: argument #%d is %lld; it must be between %lld and %lld", c->name, index,
+                    (long long)number, (long long)low, (long long)high);
+  *ret_int = (int32_t)number;
+  return DISCO_OK;
+}
+
+/* A copy of a string argument (free()). */
+static disco_status arg_string(const call *c, int32_t index, char **ret_text) {
+  TVMFFIByteArray text;
+  if (!dsc_value_string(&c->args[index], &text)) return dsc_args_mismatch(c->name, index, "str", &c->args[index]);
+  *ret_text = strndup(text.data, text.size);
+  return *ret_text != NULL ? DISCO_OK : dsc_fail(DISCO_MEMORY, "no memory for a string of %zu bytes", text.size);
+}
+
+/* ---- Functions ---- */
+
+static disco_status session_threaded(const call *c) {
+  int32_t workers = 0, groups = 0;
+  disco_status status = arg_int(c, 0, INT32_MIN, INT32_MAX, &workers);
+  if (status == DISCO_OK) status = arg_int(c, 1, INT32_MIN, INT32_MAX, &groups);
+  if (status != DISCO_OK) return status;
+  disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
+  disco_session *session = NULL;
+  status = disco_session_create_threaded(&options, &session);
+  if (status == DISCO_OK) *c->result = dsc_object_value(session);
+  return status;
+}
+
+static disco_status session_get_num_workers(const call *c) {
+  disco_session *session;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK) *c->result = dsc_int(disco_session_num_workers(session));
+  return status;
+}
+
+static disco_status session_get_global_func(const call *c) {
+  disco_session *session;
+  char *name = NULL;
+  disco_dref *func = NULL;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK) status = arg_string(c, 1, &name);
+  if (status == DISCO_OK) status = disco_session_get_global_func(session, name, &func);
+  if (status == DISCO_OK) *c->result = dsc_object_value(func);
+  free(name);
+  return status;
+}
+
+/* (S, x, x, func, args...): slots 1 and 2 are placeholders. */
+static disco_status session_call_packed(const call *c) {
+  disco_session *session;
+  dsc_dref *func;
+  disco_dref *result = NULL;
+  if (c->count < 4)
+    return dsc_fail(DISCO_TYPE, "%s takes a session, two placeholders, a function and its arguments", c->name);
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK) status = arg_dref(c, 3, &func);
+  if (status == DISCO_OK) status = dsc_session_call(session, func, c->args + 4, c->count - 4, &result);
+  if (status == DISCO_OK) *c->result = dsc_object_value(result);
+  return status;
+}
+
+static disco_status session_sync_worker(const call *c) {
+  disco_session *session;
+  int32_t worker = 0;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  return status == DISCO_OK ? disco_session_sync(session, worker, DISCO_FOREVER) : status;
+}
+
+static disco_status copy_worker0(const call *c, uint8_t message) {
+  disco_session *session;
+  dsc_dref *dref;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK && c->args[1].type_index != kTVMFFITensor)
+    status = dsc_args_mismatch(c->name, 1, "ffi.Tensor", &c->args[1]);
+  if (status == DISCO_OK) status = arg_dref(c, 2, &dref);
+  return status == DISCO_OK ? dsc_session_copy(session, message, c->args[1].v_obj, dref) : status;
+}
+
+static disco_status session_copy_from_worker0(const call *c) { return copy_worker0(c, DSC_MESSAGE_CopyFromWorker0); }
+static disco_status session_copy_to_worker0(const call *c) { return copy_worker0(c, DSC_MESSAGE_CopyToWorker0); }
+
+static disco_status session_init_ccl(const call *c) {
+  disco_session *session;
+  char *name = NULL;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK && c->args[2].type_index != kTVMFFIShape)
+    status = dsc_args_mismatch(c->name, 2, "ffi.Shape", &c->args[2]);
+  if (status == DISCO_OK) status = arg_string(c, 1, &name);
+  if (status == DISCO_OK) status = dsc_session_init_ccl(session, name, &c->args[2]);
+  free(name);
+  return status;
+}
+
+static disco_status session_shutdown(const call *c) {
+  disco_session *session;
+  disco_status status = arg_session(c, 0, &session);
+  return status == DISCO_OK ? disco_session_shutdown(session) : status;
+}
+
+static disco_status dref_debug_get(const call *c) {
+  dsc_dref *dref;
+  int32_t worker = 0;
+  disco_status status = arg_dref(c, 0, &dref);
+  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  return status == DISCO_OK ? disco_debug_get(dref, worker, DISCO_FOREVER, c->result) : status;
+}
+
+static disco_status dref_debug_copy_from(const call *c) {
+  dsc_dref *dref;
+  int32_t worker = 0;
+  disco_status status = arg_dref(c, 0, &dref);
+  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  return status == DISCO_OK ? disco_debug_set(dref, worker, &c->args[2], DISCO_FOREVER) : status;
+}
+
+/* ---- The table ---- */
+
+typedef struct {
+  const char *name;
+  int32_t arguments; /* -1: any number */
+  disco_status (*function)(const call *c);
+} entry;
+
+static const entry entries[] = {
+    {"runtime.disco.SessionThreaded", 2, session_threaded},
+    {"runtime.disco.SessionGetNumWorkers", 1, session_get_num_workers},
+    {"runtime.disco.SessionGetGlobalFunc", 2, session_get_global_func},
+    {"runtime.disco.SessionCallPacked", -1, session_call_packed},
+    {"runtime.disco.SessionSyncWorker", 2, session_sync_worker},
+    {"runtime.disco.SessionCopyFromWorker0", 3, session_copy_from_worker0},
+    {"runtime.disco.SessionCopyToWorker0", 3, session_copy_to_worker0},
+    {"runtime.disco.SessionInitCCL", 3, session_init_ccl},
+    {"runtime.disco.SessionShutdown", 1, session_shutdown},
+    {"runtime.disco.DRefDebugGetFromRemote", 2, dref_debug_get},
+    {"runtime.disco.DRefDebugCopyFrom", 3, dref_debug_copy_from},
+};
+
+static int run_entry(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  const entry *which = self;
+  call c = {which->name, args, num_args, result};
+  *result = dsc_none();
+  disco_status status = which->arguments >= 0 ? dsc_args_count(which->name, num_args, which->arguments) : DISCO_OK;
+  if (status == DISCO_OK) status = which->function(&c);
+  return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
+}
+
+disco_status dsc_globals_publish(bool override) {
+  disco_status status = DISCO_OK;
+  for (size_t i = 0; status == DISCO_OK && i < sizeof(entries) / sizeof(entries[0]); i++)
+    status = disco_register_function(entries[i].name, run_entry, (void *)(uintptr_t)&entries[i], NULL, override);
+  for (int i = 0; status == DISCO_OK && i < dsc_builtin_count; i++)
+    status = disco_register_function(dsc_builtins[i].name, dsc_builtins[i].function, NULL, NULL, override);
+  return status;
+}

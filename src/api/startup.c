@@ -1,0 +1,93 @@
+/* Loading: types at once; the functions runtime.disco.* at once, unless TVM's runtime is only half there
+ * (docs/architecture.md, Loading). */
+#include "api/startup.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/globals.h"
+#include "base/atomics.h"
+#include "base/log.h"
+#include "disco/disco.h"
+#include "disco/worker.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "ffi/object.h"
+#include "ffi/value.h"
+#include "os/fork.h"
+#include "os/library.h"
+
+static char unusable[512]; /* why, or "" */
+static _Atomic bool published;
+static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A private global function is the mark that a copy of libdisco is here: its result is that copy's address. */
+static int answer_instance(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  (void)num_args;
+  *result = dsc_none();
+  result->type_index = kTVMFFIOpaquePtr;
+  result->v_ptr = unusable;
+  return 0;
+}
+
+static void look_for_other_copies(void) {
+  TVMFFIObject *other = NULL;
+  if (dsc_library_count("libtvm_ffi.so", NULL, 0) > 1) {
+    char path[256] = "";
+    (void)dsc_library_count("libtvm_ffi.so", path, sizeof(path));
+    (void)snprintf(unusable, sizeof(unusable),
+                   "two copies of libtvm_ffi.so are in this process (one is %s): their registries are apart; load only "
+                   "one, the one that Python uses",
+                   path);
+  } else if (dsc_function_find("libdisco._instance", &other) == DISCO_OK && other != NULL) {
+    (void)snprintf(unusable, sizeof(unusable), "another copy of libdisco is already in this process: load only one");
+    dsc_object_unref(other);
+  } else if (disco_register_function("libdisco._instance", answer_instance, NULL, NULL, false) != DISCO_OK) {
+    (void)snprintf(unusable, sizeof(unusable), "TVM-FFI refused to register a function: %s", disco_last_error_text());
+  }
+}
+
+disco_status dsc_startup_status(void) { return unusable[0] == 0 ? DISCO_OK : dsc_fail(DISCO_RUNTIME, "%s", unusable); }
+
+/* lock held */
+static disco_status publish(bool override) {
+  if (dsc_load_relaxed(&published)) return DISCO_OK;
+  disco_status status = dsc_globals_publish(override);
+  if (status == DISCO_OK) dsc_store_relaxed(&published, true);
+  return status;
+}
+
+disco_status disco_publish(void) {
+  disco_status status = dsc_startup_status();
+  if (status != DISCO_OK) return status;
+  pthread_mutex_lock(&publish_lock);
+  status = publish(true);
+  pthread_mutex_unlock(&publish_lock);
+  return status;
+}
+
+__attribute__((constructor)) static void load(void) {
+  dsc_log_from_environment();
+  dsc_fork_install();
+  look_for_other_copies();
+  if (unusable[0] != 0) {
+    dsc_log(DSC_LOG_ERROR, "%s", unusable);
+    return;
+  }
+  (void)dsc_object_register_types();
+  const char *wish = getenv("DISCO_FFI_GLOBALS");
+  if (wish != NULL && strcmp(wish, "0") == 0) return;
+  bool extra = dsc_library_count("libtvm_runtime_extra", NULL, 0) > 0;
+  bool base = dsc_library_count("libtvm_runtime.so", NULL, 0) > 0 || dsc_library_count("libtvm.so", NULL, 0) > 0;
+  /* With the base runtime alone, its extra library may still come, and would abort on taken names: disco_publish() is
+   * called when it is safe. */
+  if (base && !extra) return;
+  pthread_mutex_lock(&publish_lock);
+  if (publish(extra) != DISCO_OK)
+    dsc_log(DSC_LOG_WARN, "runtime.disco.* was not registered: %s", disco_last_error_text());
+  pthread_mutex_unlock(&publish_lock);
+}

@@ -1,0 +1,52 @@
+/* Starting a data plane: its own init function, registered under its name, does the work. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "session/session.h"
+
+typedef struct {
+  dsc_text known;
+  int count;
+} known_names;
+
+/* runtime.disco.<name>.init_ccl, where <name> has no dot. */
+static void offer_known(void *context, const char *function) {
+  known_names *self = context;
+  const char *name = function + strlen("runtime.disco."), *dot = strchr(name, '.');
+  if (dot == NULL || strcmp(dot, ".init_ccl") != 0) return;
+  dsc_text_add(&self->known, "%s`%.*s`", self->count++ == 0 ? "" : ", ", (int)(dot - name), name);
+}
+
+static disco_status unknown_ccl(const char *name, const char *function) {
+  known_names names = {DSC_TEXT_INIT, 0};
+  (void)dsc_function_each_name("runtime.disco.", offer_known, &names);
+  disco_status status =
+      dsc_fail(DISCO_VALUE, "Cannot initialize CCL `%s`, because cannot find function: %s; known are: %s", name,
+               function, names.count > 0 && names.known.data != NULL ? names.known.data : "none");
+  dsc_text_fini(&names.known);
+  return status;
+}
+
+disco_status dsc_session_init_ccl(disco_session *session, const char *name, const TVMFFIAny *device_ids) {
+  dsc_engine *engine = session->engine;
+  disco_status status = dsc_enter(engine, "init_ccl");
+  if (status != DISCO_OK) return status;
+  char function_name[128];
+  if (*name == 0 || strlen(name) >= DSC_CCL_NAME_MAX)
+    return dsc_fail(DISCO_VALUE, "init_ccl: a data plane's name has 1 to %d bytes, not %zu", DSC_CCL_NAME_MAX - 1,
+                    strlen(name));
+  (void)snprintf(function_name, sizeof(function_name), "runtime.disco.%s.init_ccl", name);
+  TVMFFIObject *function = NULL;
+  status = dsc_function_find(function_name, &function);
+  if (status != DISCO_OK) return status;
+  if (function == NULL) return unknown_ccl(name, function_name);
+  TVMFFIAny args[2] = {dsc_object_value(session), *device_ids}, result = dsc_none();
+  if (TVMFFIFunctionCall(function, args, 2, &result) != 0) status = dsc_error_take_raised(DISCO_RAISED);
+  dsc_value_drop(&result);
+  dsc_object_unref(function);
+  if (status == DISCO_OK) dsc_store_relaxed(&engine->has_data_plane, true);
+  return status;
+}

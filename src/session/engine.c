@@ -1,0 +1,199 @@
+/* The life of an engine: made, stopped once, freed with its last reference. */
+#include "session/engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+
+static _Atomic uint64_t abandoned_workers;
+
+uint64_t dsc_engine_abandoned(void) { return dsc_load_relaxed(&abandoned_workers); }
+
+static void engine_free(dsc_engine *engine) {
+  if (engine == NULL) return;
+  for (int i = 0; i < DSC_HISTORY; i++) dsc_error_fini(&engine->history[i]);
+  dsc_segment_destroy(&engine->segment);
+  dsc_idpool_fini(&engine->registers);
+  dsc_names_fini(&engine->names);
+  free(engine->collected);
+  free(engine->replies);
+  free(engine->threads);
+  free(engine->stop_message);
+  free(engine);
+}
+
+void dsc_engine_ref(dsc_engine *engine) { dsc_add_relaxed(&engine->refs, 1); }
+
+void dsc_engine_unref(dsc_engine *engine) {
+  if (dsc_add_acq_rel(&engine->refs, (uint32_t)-1) != 1) return; /* label engine.refs */
+  dsc_reaper_forget(engine);
+  if (engine->abandoned == 0)
+    engine_free(engine); /* else an abandoned thread may still come back to it: counted, and left */
+}
+
+static disco_status build(dsc_engine *engine) {
+  const dsc_settings *settings = &engine->settings;
+  size_t workers = (size_t)settings->num_workers;
+  engine->collected = dsc_alloc(workers * sizeof(*engine->collected), "a session");
+  engine->replies = dsc_alloc(workers * sizeof(*engine->replies), "a session");
+  engine->threads = dsc_alloc(workers * sizeof(*engine->threads), "a session");
+  if (engine->collected == NULL || engine->replies == NULL || engine->threads == NULL) return DISCO_MEMORY;
+  disco_status status = dsc_idpool_init(&engine->registers);
+  if (status != DISCO_OK) return status;
+  dsc_segment_layout layout = {settings->num_workers, settings->num_groups, settings->ring_bytes, DSC_REPLY_RING_BYTES,
+                               DSC_ERROR_SLOT_BYTES};
+  status = dsc_segment_create(&layout, &engine->segment);
+  if (status != DISCO_OK) return status;
+  dsc_segment_header *header = engine->segment.header;
+  dsc_ring_writer_init(&engine->ring, &header->ring, dsc_segment_at(header, header->ring_offset), header->ring_bytes,
+                       &dsc_segment_status(header, 0)->position, sizeof(dsc_status_line), settings->num_workers);
+  for (int32_t i = 0; i < settings->num_workers; i++)
+    dsc_ring_reader_init(&engine->replies[i], &dsc_segment_reply_words(header, i)->ring,
+                         dsc_segment_reply_ring(header, i), header->reply_ring_bytes);
+  engine->encoder = (dsc_encoder){engine->session, &engine->registers, (uint64_t)settings->num_workers};
+  return DISCO_OK;
+}
+
+disco_status dsc_engine_create(const dsc_settings *settings, const disco_session *session, const void *creation_site,
+                               dsc_engine **ret_engine) {
+  dsc_engine *engine = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*engine), "a session");
+  if (engine == NULL) return DISCO_MEMORY;
+  engine->settings = *settings;
+  engine->session = session;
+  engine->creation_site = creation_site;
+  engine->fork_generation = dsc_fork_generation();
+  engine->pid = (int64_t)getpid();
+  engine->busy_threads = settings->num_workers + 1;
+  dsc_patience_init(&engine->patience, engine->busy_threads, settings->spin_us);
+  dsc_list_init(&engine->link);
+  dsc_list_init(&engine->pending);
+  for (int i = 0; i < DSC_HISTORY; i++) dsc_error_init(&engine->history[i]);
+  dsc_store_relaxed(&engine->refs, 1);
+  disco_status status = build(engine);
+  if (status == DISCO_OK) status = dsc_reaper_register(engine);
+  if (status != DISCO_OK) {
+    engine_free(engine);
+    return status;
+  }
+  status = dsc_launch_threads(engine);
+  if (status != DISCO_OK) {
+    dsc_error why;
+    dsc_error_copy(dsc_thread_error(), &why);
+    (void)dsc_engine_stop(engine); /* those that did start */
+    (void)dsc_fail_with(&why);
+    dsc_engine_unref(engine);
+    return status;
+  }
+  *ret_engine = engine;
+  return DISCO_OK;
+}
+
+/* ---- Stopping ---- */
+
+/* Post the shutdown record; false when the ring stayed full until the deadline. */
+static bool post_until(dsc_engine *engine, int64_t deadline_ns) {
+  for (;;) {
+    (void)dsc_lock_take(&engine->lock, NULL); /* held for an issue only */
+    bool posted = dsc_post_shutdown(engine);
+    uint64_t position = dsc_ring_needed(&engine->ring, 2 * DSC_RING_LINE);
+    dsc_leave(engine);
+    if (posted) return true;
+    dsc_session_guard guard;
+    dsc_session_guard_init(&guard, engine, deadline_ns);
+    guard.guard.tick = NULL;
+    guard.look_at_failures = false;
+    if (dsc_wait_room(engine, position, &guard) != DISCO_OK) return false;
+  }
+}
+
+static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
+  struct timespec until = {deadline_ns / 1000000000, deadline_ns % 1000000000};
+  int32_t left = 0;
+  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
+    dsc_worker_thread *worker = &engine->threads[i];
+    if (!worker->started || worker->joined) continue;
+    worker->joined = pthread_clockjoin_np(worker->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+    if (!worker->joined) left++;
+  }
+  return left;
+}
+
+/* Threads cannot be killed: name those that would not end, leave them with the engine they use, and count them. */
+static void abandon(dsc_engine *engine, int32_t left) {
+  dsc_text text = DSC_TEXT_INIT;
+  dsc_text_add(&text, "shutdown gave up after %u ms on %d of %d thread workers, which cannot be killed:",
+               engine->settings.grace_ms, left, engine->settings.num_workers);
+  (void)dsc_lock_take(&engine->lock, NULL);
+  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
+    dsc_worker_thread *worker = &engine->threads[i];
+    if (!worker->started || worker->joined) continue;
+    dsc_text_add(&text, " worker %d is ", i);
+    dsc_describe_worker(engine, i, &text);
+    dsc_text_add(&text, ";");
+    pthread_detach(worker->thread);
+  }
+  dsc_leave(engine);
+  dsc_text_add(&text, " they are left behind with their memory; worker processes can be killed");
+  engine->abandoned = left;
+  dsc_add_relaxed(&abandoned_workers, (uint64_t)left);
+  engine->stop_message = dsc_text_take(&text);
+  engine->stop_status = DISCO_LOST;
+  dsc_log(DSC_LOG_WARN, "%s",
+          engine->stop_message != NULL ? engine->stop_message : "shutdown gave up on a thread worker");
+}
+
+static void stop_now(dsc_engine *engine) {
+  int64_t deadline = dsc_clock_deadline_ns((int64_t)engine->settings.grace_ms);
+  bool posted = post_until(engine, deadline);
+  int32_t left = posted ? join_until(engine, deadline) : engine->settings.num_workers;
+  if (left > 0) {
+    const int64_t last_look_ms = 100;
+    dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* idle workers and blocked callers leave now */
+    left = join_until(engine, dsc_clock_deadline_ns(last_look_ms));
+    if (left > 0) abandon(engine, left);
+  }
+  (void)dsc_lock_take(&engine->lock, NULL);
+  dsc_collect_failures(engine);
+  dsc_lock_give(&engine->lock);
+  dsc_drain_replies(engine);
+  if (left == 0) { /* the rings are read to their ends: give their pages back while the object lives on */
+    dsc_segment_header *header = engine->segment.header;
+    (void)madvise(dsc_segment_at(header, header->ring_offset), header->bytes - header->ring_offset, MADV_REMOVE);
+  }
+}
+
+/* Somebody else stops it: wait for that, bounded by its own bounds. */
+static bool is_closed(dsc_wait *wait);
+typedef struct {
+  dsc_wait wait;
+  dsc_engine *engine;
+} closed_wait;
+static bool is_closed(dsc_wait *wait) {
+  return dsc_load_acquire(&((closed_wait *)wait)->engine->state) == DSC_CLOSED; /* acquire: engine.closed */
+}
+
+disco_status dsc_engine_stop(dsc_engine *engine) {
+  uint32_t ready = DSC_READY;
+  if (dsc_cas(&engine->state, &ready, DSC_CLOSING)) {
+    stop_now(engine);
+    dsc_store_release(&engine->state, DSC_CLOSED); /* release: engine.closed */
+    dsc_doorbell_ring(&engine->segment.header->controllers);
+  } else {
+    closed_wait wait = {{.ready = is_closed, .doorbell = &engine->segment.header->controllers}, engine};
+    dsc_guard guard = {.deadline_ns = DSC_NO_DEADLINE};
+    dsc_patience patience;
+    dsc_patience_init(&patience, INT32_MAX, 0);
+    (void)dsc_wait_until(&wait.wait, &patience, &guard);
+  }
+  if (engine->stop_status == DISCO_OK) return DISCO_OK;
+  return dsc_fail(engine->stop_status, "%s",
+                  engine->stop_message != NULL ? engine->stop_message : "shutdown gave up on a worker");
+}

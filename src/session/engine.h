@@ -1,0 +1,200 @@
+/* The engine of a session: everything behind the session object. The object (which user code counts) only points here,
+ * so that its death never has to wait: the engine is handed to the reaper.
+ *
+ * Locks, in the order in which they may be taken: `lock` (issuing; never held while waiting, polling signals or running
+ * user code), then `reply_lock` (draining replies). Fields under `lock` say so. */
+#ifndef DSC_SESSION_ENGINE_H
+#define DSC_SESSION_ENGINE_H
+
+#include <pthread.h>
+
+#include "base/idpool.h"
+#include "base/list.h"
+#include "base/names.h"
+#include "base/text.h"
+#include "channel/ring.h"
+#include "channel/segment.h"
+#include "disco/disco.h"
+#include "ffi/object.h"
+#include "os/fork.h"
+#include "os/wait.h"
+#include "wire/codec.h"
+#include "wire/schema.h"
+#include "worker/worker.h"
+
+enum { DSC_READY = 0, DSC_CLOSING = 1, DSC_CLOSED = 2 };
+enum { DSC_HISTORY = 16 };
+
+typedef struct {
+  int32_t num_workers, num_groups;
+  uint32_t ring_bytes, grace_ms, slow_warning_ms, spin_us;
+} dsc_settings;
+
+/* A reply that somebody waits for. On the waiting thread's stack, linked into the engine under reply_lock. */
+typedef struct {
+  dsc_list link;
+  uint64_t sequence;
+  int32_t worker;     /* one worker, or DISCO_ALL_WORKERS */
+  int32_t remaining;  /* replies still to come */
+  TVMFFIAny *values;  /* one, or one per worker */
+  uint32_t *outcomes; /* DSC_REPLY_* for each */
+} dsc_pending;
+
+typedef struct {
+  pthread_t thread;
+  bool started, joined;
+} dsc_worker_thread;
+
+typedef struct dsc_engine {
+  dsc_list link; /* in the process's list of live engines (reaper.c) */
+  _Atomic uint32_t refs;
+  dsc_settings settings;
+  const disco_session *session; /* never read through: DRefs and the codec compare it */
+  const void *creation_site;
+  uint32_t fork_generation;
+  int64_t pid;
+  _Atomic uint32_t state; /* DSC_READY, ... */
+  dsc_segment segment;
+  int32_t busy_threads;
+  dsc_patience patience; /* of the controller's threads */
+
+  /* issuing */
+  _Alignas(DSC_CACHE_LINE) dsc_lock lock;
+  _Atomic uint64_t sequence;      /* written under lock */
+  _Atomic uint64_t failures_seen; /* written under lock: of segment->failures */
+  dsc_ring_writer ring;           /* under lock */
+  dsc_encoder encoder;
+  dsc_names names;                /* under lock */
+  uint64_t resumed;               /* under lock: sequence of the last resume record */
+  uint64_t epoch;                 /* under lock: its ordinal */
+  bool resume_pending;            /* under lock: an error was told, its resume record waits for room */
+  _Atomic bool has_data_plane;    /* init_ccl succeeded, so a sync asks the workers */
+  uint64_t *collected;            /* under lock: per worker, the last failure that is in the history */
+  dsc_error history[DSC_HISTORY]; /* under lock: a ring, history_count % DSC_HISTORY is the next */
+  uint64_t history_count;         /* under lock */
+  dsc_idpool registers;
+  _Atomic uint32_t worker0_asleep;
+
+  /* counters, each written under lock or by one thread at a time */
+  _Atomic uint64_t ring_bytes_posted, ring_full, wakes, errors_told, errors_late;
+
+  /* replies */
+  dsc_lock reply_lock;
+  dsc_ring_reader *replies; /* under reply_lock */
+  dsc_list pending;         /* under reply_lock */
+
+  /* ending */
+  dsc_worker_thread *threads;
+  int32_t abandoned; /* by the stopping thread: workers that would not end */
+  disco_status stop_status;
+  char *stop_message;
+} dsc_engine;
+
+/* ---- engine.c ---- */
+disco_status dsc_engine_create(const dsc_settings *settings, const disco_session *session, const void *creation_site,
+                               dsc_engine **ret_engine);
+void dsc_engine_ref(dsc_engine *engine);
+/* The last reference frees it: it must have stopped. */
+void dsc_engine_unref(dsc_engine *engine);
+/* Post shutdown, wait for the workers (grace), give up on those that do not end. Any thread but a worker's; several may
+ * call it. */
+disco_status dsc_engine_stop(dsc_engine *engine);
+/* Thread workers that were abandoned in this process. */
+uint64_t dsc_engine_abandoned(void);
+
+/* ---- launch_thread.c ---- */
+disco_status dsc_launch_threads(dsc_engine *engine);
+
+/* ---- issue.c ---- */
+
+/* A command to be posted. */
+typedef struct {
+  uint8_t message, flags;
+  uint32_t reg; /* ignored when a register is wanted */
+  uint32_t target;
+  uint32_t name; /* interned */
+  const TVMFFIAny *values;
+  int32_t count;
+  uint64_t readers;        /* references added per object among the values */
+  const dsc_dref *subject; /* NULL, or a DRef that must be live: its register becomes `reg` */
+  const dsc_dref *callee;  /* NULL, or the function's DRef: its register becomes `target`, its name `name` */
+  const char *intern;      /* NULL, or a text whose number becomes `name` and the new register's note */
+  dsc_dref *result;        /* NULL, or an object that gets the new register */
+  dsc_pending *pending;    /* NULL, or who waits for the replies */
+  uint64_t sequence;       /* out */
+} dsc_command;
+
+/* May this thread use the session now? DISCO_CLOSED, DISCO_RUNTIME (forked child; the session's own worker). */
+disco_status dsc_enter(const dsc_engine *engine, const char *what);
+/* Post a command; waits only for room in the ring. An untold failure is returned instead, and nothing is posted. */
+disco_status dsc_issue(dsc_engine *engine, dsc_command *command, int64_t timeout_ms);
+/* Post what waits on the release list if the lock is free and there is room; never waits. Any thread. */
+void dsc_publish_releases(dsc_engine *engine);
+/* Lock held: append the resume record, or leave it pending. */
+void dsc_post_resume(dsc_engine *engine);
+/* Leave the lock: wake whoever sleeps, look after releases. */
+void dsc_leave(dsc_engine *engine);
+/* The stop record: posted in any state, false when the ring is full. */
+bool dsc_post_shutdown(dsc_engine *engine);
+
+/* ---- wait.c ---- */
+typedef struct {
+  dsc_guard guard;
+  dsc_engine *engine;
+  bool look_at_failures; /* end the wait when a failure was counted that is not yet told */
+  bool warn;             /* look for slow workers */
+  int64_t started_ns, warned_ns;
+} dsc_session_guard;
+
+void dsc_session_guard_init(dsc_session_guard *guard, dsc_engine *engine, int64_t deadline_ns);
+/* Take the issue lock; Ctrl-C, a fault and the deadline end the wait for it. */
+disco_status dsc_engine_lock(dsc_engine *engine, dsc_session_guard *guard);
+/* Wait until `worker` (or all) has done `sequence`. Tells an error that comes up. `what` for the timeout's sentence. */
+disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
+                           const char *what);
+/* Wait until every reader has passed `position`. */
+disco_status dsc_wait_room(dsc_engine *engine, uint64_t position, dsc_session_guard *guard);
+/* After a wait was ended by DISCO_RAISED or DISCO_CLOSED: the error to return, or DISCO_OK to wait on. */
+disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_status status);
+
+/* ---- reply.c ---- */
+/* Take in what the workers replied; drops replies that nobody waits for. Never blocks for long. */
+void dsc_drain_replies(dsc_engine *engine);
+/* reply_lock is taken inside. */
+void dsc_pending_add(dsc_engine *engine, dsc_pending *pending);
+/* Unlink; drops the values that have come when `keep` is false. */
+void dsc_pending_remove(dsc_engine *engine, dsc_pending *pending, bool keep);
+
+/* ---- fault.c ---- */
+/* Lock held. Collect new failures; if one is not told yet: tell it (the thread's error is it), append the resume
+ * record, return its status. */
+disco_status dsc_tell_failure(dsc_engine *engine);
+/* Lock held. Collect into the history without telling: at shutdown. */
+void dsc_collect_failures(dsc_engine *engine);
+static inline bool dsc_failure_is_new(const dsc_engine *engine) {
+  /* acquire: segment.failures */
+  return dsc_load_acquire(&engine->segment.header->failures) != dsc_load_relaxed(&engine->failures_seen);
+}
+
+/* ---- look.c ---- */
+disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text);
+disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats);
+/* "idle", "running `f` (command 7) for 3 s", ... lock held. */
+void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
+/* Log a warning for every worker in a command longer than the setting, once per command. */
+void dsc_warn_slow(dsc_engine *engine, int64_t *warned_ns);
+
+/* ---- reaper.c ---- */
+/* Count a new engine among the live ones; installs the exit hook. */
+disco_status dsc_reaper_register(dsc_engine *engine);
+void dsc_reaper_forget(dsc_engine *engine);
+/* Stop this engine in the background. If `drop`, the caller's reference goes with it. Never blocks. Any thread. */
+void dsc_reaper_submit(dsc_engine *engine, bool drop);
+
+/* ---- session.c: the objects ---- */
+struct disco_session {
+  TVMFFIObject header;
+  dsc_engine *engine;
+};
+
+#endif

@@ -1,0 +1,99 @@
+/* Looking at a session while it runs, or while it hangs: nothing here waits. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "session/engine.h"
+
+static const char *function_name(const dsc_engine *engine, const dsc_status_line *line) {
+  const char *name = dsc_names_text(&engine->names, dsc_load_relaxed(&line->function));
+  if (name != NULL) return name;
+  name = dsc_message_name(dsc_load_relaxed(&line->message));
+  return name != NULL ? name : "?";
+}
+
+void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text) {
+  const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
+  uint64_t done = dsc_load_acquire(&line->done), posted = dsc_load_relaxed(&engine->sequence);
+  if (dsc_load_relaxed(&line->ended) != 0) {
+    dsc_text_add(text, "ended");
+  } else if (dsc_load_relaxed(&line->waits) == DSC_WAITS_REPLY_ROOM) {
+    dsc_text_add(text, "waiting for room in its reply ring, command %" PRIu64, done + 1);
+  } else if (dsc_load_relaxed(&line->waits) == DSC_WAITS_COMMANDS || done >= posted) {
+    dsc_text_add(text, "idle");
+  } else if (dsc_load_relaxed(&line->pid) == 0) {
+    dsc_text_add(text, "not started yet");
+  } else {
+    double seconds = (double)(dsc_clock_coarse_ns() - dsc_load_relaxed(&line->since_ns)) / 1e9;
+    dsc_text_add(text, "in `%s`, command %" PRIu64 ", for %.3g s", function_name(engine, line), done + 1,
+                 seconds < 0 ? 0 : seconds);
+  }
+}
+
+disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text) {
+  static const char *const states[] = {"ready", "closing", "closed"};
+  dsc_text text = DSC_TEXT_INIT;
+  bool locked = dsc_lock_try(&engine->lock); /* names are read under it; without it numbers serve */
+  dsc_text_add(&text, "session of %d workers in %d groups, %s, %" PRIu64 " commands posted, %" PRIu64 " errors told\n",
+               engine->settings.num_workers, engine->settings.num_groups, states[dsc_load_relaxed(&engine->state)],
+               dsc_load_relaxed(&engine->sequence), dsc_load_relaxed(&engine->errors_told));
+  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
+    const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
+    dsc_text_add(&text, "worker %d: done %" PRIu64 ", ", i, dsc_load_acquire(&line->done));
+    if (locked)
+      dsc_describe_worker(engine, i, &text);
+    else
+      dsc_text_add(&text, "name %u", dsc_load_relaxed(&line->function));
+    uint64_t failed = dsc_load_acquire(&line->failed);
+    if (failed > dsc_load_acquire(&line->resumed))
+      dsc_text_add(&text, ", failed at command %" PRIu64 " and skips", failed);
+    dsc_text_add(&text, "\n");
+  }
+  if (locked) dsc_leave(engine);
+  *ret_text = dsc_text_take(&text);
+  return *ret_text != NULL ? DISCO_OK : dsc_fail(DISCO_MEMORY, "no memory for the dump");
+}
+
+disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats) {
+  disco_session_stats stats = {.struct_size = ret_stats->struct_size,
+                               .commands = dsc_load_relaxed(&engine->sequence),
+                               .ring_bytes = dsc_load_relaxed(&engine->ring_bytes_posted),
+                               .ring_full = dsc_load_relaxed(&engine->ring_full),
+                               .wakes = dsc_load_relaxed(&engine->wakes),
+                               .errors_told = dsc_load_relaxed(&engine->errors_told),
+                               .errors_late = dsc_load_relaxed(&engine->errors_late),
+                               .live_registers = dsc_load_relaxed(&engine->registers.live),
+                               .abandoned_workers = dsc_engine_abandoned()};
+  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
+    const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
+    stats.commands_skipped += dsc_load_relaxed(&line->skipped);
+    stats.worker_sleeps += dsc_load_relaxed(&line->sleeps);
+  }
+  stats.resumes = stats.errors_told; /* each told error is followed by one resume record */
+  memcpy(ret_stats, &stats, stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats));
+  return DISCO_OK;
+}
+
+void dsc_warn_slow(dsc_engine *engine, int64_t *warned_ns) {
+  const int64_t limit_ns = (int64_t)engine->settings.slow_warning_ms * 1000000;
+  int64_t now = dsc_clock_coarse_ns(), newest = *warned_ns;
+  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
+    const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
+    uint64_t done = dsc_load_acquire(&line->done);
+    int64_t since = dsc_load_relaxed(&line->since_ns);
+    /* `since` tells commands apart: what began after the last one warned of is another one. */
+    if (since <= *warned_ns || now - since < limit_ns || done >= dsc_load_relaxed(&engine->sequence)) continue;
+    if (dsc_load_relaxed(&line->waits) != DSC_WAITS_NOT || dsc_load_relaxed(&line->ended) != 0) continue;
+    dsc_text text = DSC_TEXT_INIT;
+    if (!dsc_lock_try(&engine->lock)) return; /* somebody issues: the next tick looks again */
+    dsc_describe_worker(engine, i, &text);
+    dsc_leave(engine);
+    dsc_log(DSC_LOG_WARN, "worker %d is slow: %s; disco_session_dump() shows all workers", i,
+            text.data != NULL ? text.data : "");
+    dsc_text_fini(&text);
+    if (since > newest) newest = since;
+  }
+  *warned_ns = newest;
+}

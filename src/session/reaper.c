@@ -1,0 +1,125 @@
+/* Sessions die on any thread, also inside a garbage collector: their engines are handed to one background thread, which
+ * stops and frees them. The list of live engines lets the exit hook stop what was never shut down. */
+#include <dlfcn.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "os/thread.h"
+#include "session/engine.h"
+
+typedef struct job job;
+struct job {
+  job *next;
+  dsc_engine *engine; /* one reference */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything here */
+static pthread_cond_t work = PTHREAD_COND_INITIALIZER, idle = PTHREAD_COND_INITIALIZER;
+static dsc_list live = {&live, &live};
+static job *jobs, **last_job = &jobs;
+static bool running, busy, exiting, hooked;
+static uint32_t fork_generation;
+
+/* lock held. A forked child starts afresh: the engines on the lists are its parent's. */
+static void notice_fork(void) {
+  if (fork_generation == dsc_fork_generation()) return;
+  fork_generation = dsc_fork_generation();
+  dsc_list_init(&live);
+  jobs = NULL;
+  last_job = &jobs;
+  running = busy = false;
+}
+
+static void *reap(void *argument) {
+  (void)argument;
+  pthread_mutex_lock(&lock);
+  for (;;) {
+    while (jobs == NULL) {
+      busy = false;
+      pthread_cond_broadcast(&idle);
+      pthread_cond_wait(&work, &lock);
+    }
+    busy = true;
+    job *mine = jobs;
+    jobs = mine->next;
+    if (jobs == NULL) last_job = &jobs;
+    pthread_mutex_unlock(&lock);
+    (void)dsc_engine_stop(mine->engine);
+    dsc_engine_unref(mine->engine);
+    free(mine);
+    pthread_mutex_lock(&lock);
+  }
+  return NULL;
+}
+
+void dsc_reaper_submit(dsc_engine *engine, bool drop) {
+  if (engine->fork_generation != dsc_fork_generation())
+    return; /* its threads are not here; its memory is the parent's copy */
+  if (drop && dsc_load_acquire(&engine->state) == DSC_CLOSED) {
+    dsc_engine_unref(engine); /* was shut down: nothing can block */
+    return;
+  }
+  job *mine = malloc(sizeof(*mine));
+  if (mine == NULL) return; /* leaked, and stopped by the exit hook */
+  if (!drop) dsc_engine_ref(engine);
+  *mine = (job){NULL, engine};
+  pthread_mutex_lock(&lock);
+  *last_job = mine;
+  last_job = &mine->next;
+  pthread_cond_signal(&work);
+  pthread_mutex_unlock(&lock);
+}
+
+/* At exit of the process: stop what is left, in bounded time. */
+static void at_exit(void) {
+  pthread_mutex_lock(&lock);
+  notice_fork();
+  exiting = true;
+  while (busy || jobs != NULL) pthread_cond_wait(&idle, &lock); /* each is bounded by its grace */
+  while (!dsc_list_is_empty(&live)) {
+    dsc_engine *engine = dsc_list_entry(live.next, dsc_engine, link);
+    dsc_list_remove(&engine->link);
+    dsc_engine_ref(engine);
+    pthread_mutex_unlock(&lock);
+    if (dsc_load_relaxed(&engine->state) == DSC_READY) {
+      Dl_info site = {0};
+      (void)dladdr(engine->creation_site, &site);
+      dsc_log(DSC_LOG_WARN, "a session of %d workers made in %s (%s) was not shut down before the process ended",
+              engine->settings.num_workers, site.dli_sname != NULL ? site.dli_sname : "an unnamed function",
+              site.dli_fname != NULL ? site.dli_fname : "?");
+    }
+    (void)dsc_engine_stop(engine);
+    dsc_engine_unref(engine);
+    pthread_mutex_lock(&lock);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+disco_status dsc_reaper_register(dsc_engine *engine) {
+  disco_status status = DISCO_OK;
+  pthread_mutex_lock(&lock);
+  notice_fork();
+  if (exiting) status = dsc_fail(DISCO_RUNTIME, "the process is exiting: no session can be made any more");
+  if (status == DISCO_OK && !hooked) {
+    hooked = true;
+    (void)atexit(at_exit);
+  }
+  if (status == DISCO_OK && !running) { /* made with the first session, so that no deleter ever has to */
+    pthread_t thread;
+    status = dsc_thread_start("disco reaper", reap, NULL, &thread);
+    if (status == DISCO_OK) {
+      running = true;
+      pthread_detach(thread);
+    }
+  }
+  if (status == DISCO_OK) dsc_list_append(&live, &engine->link);
+  pthread_mutex_unlock(&lock);
+  return status;
+}
+
+void dsc_reaper_forget(dsc_engine *engine) {
+  pthread_mutex_lock(&lock);
+  dsc_list_remove(&engine->link);
+  pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,335 @@
+/* Session and DRef as TVM-FFI objects, and the verbs. */
+#include "session/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "ffi/tensor.h"
+
+/* ---- Objects ---- */
+
+static void delete_session(void *self, int flags) {
+  disco_session *session = self;
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskStrong) {
+    dsc_engine *engine = session->engine;
+    session->engine = NULL;
+    if (engine != NULL) dsc_reaper_submit(engine, true);
+  }
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskWeak) dsc_object_free(self);
+}
+
+disco_status dsc_session_create(const dsc_settings *settings, const void *creation_site, disco_session **ret_session) {
+  dsc_object_session_deleter = delete_session;
+  disco_session *session = dsc_object_create(sizeof(*session), dsc_type_threaded_session, delete_session);
+  if (session == NULL) return DISCO_MEMORY;
+  disco_status status = dsc_engine_create(settings, session, creation_site, &session->engine);
+  if (status != DISCO_OK) {
+    session->engine = NULL;
+    dsc_object_unref(session);
+    return status;
+  }
+  *ret_session = session;
+  return DISCO_OK;
+}
+
+/* Any thread, also in a garbage collector: lock-free, never waits. */
+static void delete_dref(void *self, int flags) {
+  enum { PUBLISH_AT = 256 };
+  dsc_dref *dref = self;
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskStrong) {
+    disco_session *session = dref->session;
+    if (session != NULL) {
+      dsc_engine *engine = session->engine;
+      uint32_t waiting = 0;
+      if (dref->reg_id > 0 &&
+          dsc_idpool_release(&engine->registers, (uint32_t)dref->reg_id, dref->generation, &waiting) &&
+          (waiting % PUBLISH_AT == 0 || atomic_load(&engine->worker0_asleep) != 0)) /* the push was a full fence */
+        if (engine->fork_generation == dsc_fork_generation()) dsc_publish_releases(engine);
+      dsc_object_unref(session);
+    }
+  }
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskWeak) dsc_object_free(self);
+}
+
+/* A DRef that has no register yet: the command fills it in. */
+static dsc_dref *create_dref(disco_session *session) {
+  dsc_dref *dref = dsc_object_create(sizeof(*dref), DSC_TYPE_DREF, delete_dref);
+  if (dref == NULL) return NULL;
+  dsc_object_ref(session, 1);
+  dref->session = session;
+  return dref;
+}
+
+/* Post a command whose result goes to a new register. */
+static disco_status issue_with_result(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
+  if (ret_result == NULL) return dsc_issue(session->engine, command, DISCO_FOREVER);
+  command->result = create_dref(session);
+  if (command->result == NULL) return DISCO_MEMORY;
+  disco_status status = dsc_issue(session->engine, command, DISCO_FOREVER);
+  if (status != DISCO_OK) {
+    dsc_object_unref(command->result);
+    return status;
+  }
+  *ret_result = command->result;
+  return DISCO_OK;
+}
+
+/* ---- Checks ---- */
+
+disco_status dsc_check_worker(const dsc_engine *engine, int64_t worker, bool all) {
+  if (worker >= 0 && worker < engine->settings.num_workers) return DISCO_OK;
+  if (all && worker == DISCO_ALL_WORKERS) return DISCO_OK;
+  return dsc_fail(DISCO_VALUE, "there is no worker %lld: this session has workers 0 to %d", (long long)worker,
+                  engine->settings.num_workers - 1);
+}
+
+/* Values that are sent may not be borrowed forms: own them first, if there are any. */
+static disco_status issue_values(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
+  if (!dsc_values_borrowed(command->values, command->count)) return issue_with_result(session, command, ret_result);
+  TVMFFIAny *owned = NULL;
+  int32_t count = command->count;
+  disco_status status = dsc_values_own(command->values, count, &owned);
+  if (status != DISCO_OK) return status;
+  command->values = owned;
+  status = issue_with_result(session, command, ret_result);
+  dsc_values_disown(owned, count);
+  return status;
+}
+
+/* ---- Verbs ---- */
+
+disco_status dsc_session_shutdown(disco_session *session) {
+  dsc_engine *engine = session->engine;
+  if (engine->fork_generation != dsc_fork_generation())
+    return dsc_fail(DISCO_RUNTIME,
+                    "shutdown: this session belongs to process %lld, of which this one is a forked child",
+                    (long long)engine->pid);
+  const dsc_worker *self = dsc_worker_current();
+  if (self != NULL && self->setup.owner == engine) {
+    dsc_reaper_submit(engine, false);
+    return DISCO_OK;
+  }
+  return dsc_engine_stop(engine);
+}
+
+disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
+                              dsc_dref **ret_result) {
+  disco_status status = dsc_enter(session->engine, "call");
+  if (status != DISCO_OK) return status;
+  if (num_args < 0 || num_args > DSC_MAX_ARGUMENTS)
+    return dsc_fail(DISCO_VALUE, "a call takes at most %d arguments, not %d: pass a container", DSC_MAX_ARGUMENTS,
+                    num_args);
+  dsc_command command = {.message = DSC_MESSAGE_CallPacked, .callee = func, .values = args, .count = num_args};
+  return issue_values(session, &command, ret_result);
+}
+
+disco_status dsc_session_get_global_func(disco_session *session, const char *name, dsc_dref **ret_func) {
+  disco_status status = dsc_enter(session->engine, "get_global_func");
+  if (status != DISCO_OK) return status;
+  size_t size = strlen(name);
+  if (size == 0 || size > DSC_MAX_NAME_BYTES)
+    return dsc_fail(DISCO_VALUE, "a function's name has 1 to %d bytes, not %zu", DSC_MAX_NAME_BYTES, size);
+  /* Resolved here if it is there: the registry has no lock, and look-ups on this thread cannot meet the caller's
+   * registrations. */
+  TVMFFIObject *function = NULL;
+  TVMFFIAny values[2] = {dsc_none(), dsc_none()};
+  status = dsc_function_find(name, &function);
+  if (status == DISCO_OK) status = dsc_value_from_string(name, size, &values[0]);
+  if (status == DISCO_OK) {
+    if (function != NULL) values[1] = dsc_object_value(function);
+    dsc_command command = {.message = DSC_MESSAGE_GetGlobalFunc, .values = values, .count = 2, .intern = name};
+    status = issue_with_result(session, &command, ret_func);
+  }
+  dsc_value_drop(&values[0]);
+  if (function != NULL) dsc_object_unref(function);
+  return status;
+}
+
+disco_status dsc_session_put(disco_session *session, const TVMFFIAny *value, dsc_dref **ret_dref) {
+  disco_status status = dsc_enter(session->engine, "put");
+  if (status != DISCO_OK) return status;
+  if (value->type_index == DSC_TYPE_DREF)
+    return dsc_fail(DISCO_TYPE, "put: the value is a DRef, which names a value that the workers already have");
+  dsc_command command = {.message = DSC_MESSAGE_DebugSetRegister,
+                         .flags = DSC_RECORD_QUIET,
+                         .target = DSC_TARGET_ALL,
+                         .values = value,
+                         .count = 1};
+  return issue_values(session, &command, ret_dref);
+}
+
+static disco_status not_live(int64_t reg_id) {
+  return dsc_fail(DISCO_VALUE, "register %lld is not live: it was never handed out, or it was released",
+                  (long long)reg_id);
+}
+
+disco_status dsc_session_dealloc(disco_session *session, int64_t reg_id) {
+  dsc_engine *engine = session->engine;
+  uint32_t waiting = 0;
+  if (engine->fork_generation != dsc_fork_generation()) return dsc_enter(engine, "dealloc_reg");
+  uint32_t generation = dsc_idpool_generation(&engine->registers, reg_id);
+  if (generation == 0 || !dsc_idpool_release(&engine->registers, (uint32_t)reg_id, generation, &waiting))
+    return not_live(reg_id);
+  dsc_publish_releases(engine);
+  return DISCO_OK;
+}
+
+disco_status dsc_session_copy(disco_session *session, uint8_t message, TVMFFIObject *host, dsc_dref *dref) {
+  disco_status status =
+      dsc_enter(session->engine, message == DSC_MESSAGE_CopyFromWorker0 ? "copy_from_worker0" : "copy_to_worker0");
+  if (status != DISCO_OK) return status;
+  TVMFFIAny value = dsc_object_value(host);
+  const DLTensor *tensor = dsc_tensor_of(&value);
+  if (tensor == NULL)
+    return dsc_fail(DISCO_TYPE, "the host side of a copy must be a Tensor, but it is `%s`",
+                    dsc_value_type_name(&value));
+  if (tensor->device.device_type != kDLCPU && tensor->device.device_type != kDLCUDAHost)
+    return dsc_fail(DISCO_VALUE, "the host side of a copy must be on the CPU, not on device type %d",
+                    (int)tensor->device.device_type);
+  dsc_command command = {.message = message, .subject = dref, .values = &value, .count = 1, .readers = 1};
+  return dsc_issue(session->engine, &command, DISCO_FOREVER);
+}
+
+/* Replies first or done first: a reply is written before its command is done. Registers the pending reply, posts,
+ * waits, takes it in. */
+static disco_status ask(disco_session *session, dsc_command *command, dsc_pending *pending, int64_t timeout_ms,
+                        const char *what) {
+  dsc_engine *engine = session->engine;
+  int64_t deadline = dsc_clock_deadline_ns(timeout_ms);
+  command->pending = pending;
+  disco_status status = dsc_issue(engine, command, timeout_ms);
+  if (status != DISCO_OK) return status;
+  status = dsc_wait_done(engine, pending->worker, command->sequence, deadline, what);
+  dsc_drain_replies(engine);
+  dsc_pending_remove(engine, pending, status == DISCO_OK);
+  if (status == DISCO_OK && pending->remaining > 0) {
+    status = dsc_fail(DISCO_CLOSED, "%s: the session was shut down before the reply came", what);
+    int32_t count = pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
+    for (int32_t i = 0; i < count; i++) dsc_value_drop(&pending->values[i]);
+  }
+  return status;
+}
+
+/* The first reply that is no value becomes the error. */
+static disco_status judge(const dsc_pending *pending, int32_t count, uint32_t reg) {
+  for (int32_t i = 0; i < count; i++) {
+    int32_t worker = pending->worker == DISCO_ALL_WORKERS ? i : pending->worker;
+    const TVMFFIAny *value = &pending->values[i];
+    if (pending->outcomes[i] == DSC_REPLY_VALUE) continue;
+    if (pending->outcomes[i] == DSC_REPLY_POISONED)
+      return dsc_fail(DISCO_VALUE,
+                      "register %u of worker %d has no value: command %lld, which should have made it, failed or was "
+                      "skipped after a failure",
+                      reg, worker, (long long)value->v_int64);
+    if (!dsc_is_object(value)) return dsc_fail(DISCO_RUNTIME, "worker %d could not say why it failed", worker);
+    dsc_object_ref(value->v_obj, 1);
+    return dsc_error_take_object(DISCO_RAISED, value->v_obj);
+  }
+  return DISCO_OK;
+}
+
+/* Room for the replies: the common case of one worker needs no memory. */
+static disco_status make_pending(const dsc_engine *engine, int32_t worker, dsc_pending *ret_pending,
+                                 TVMFFIAny *one_value, uint32_t *one_outcome) {
+  int32_t count = worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
+  *ret_pending = (dsc_pending){.worker = worker, .remaining = count, .values = one_value, .outcomes = one_outcome};
+  dsc_list_init(&ret_pending->link);
+  *one_value = dsc_none();
+  *one_outcome = DSC_REPLY_VALUE;
+  if (count == 1) return DISCO_OK;
+  char *memory = dsc_alloc((size_t)count * (sizeof(TVMFFIAny) + sizeof(uint32_t)), "the replies");
+  if (memory == NULL) return DISCO_MEMORY;
+  ret_pending->values = (TVMFFIAny *)memory;
+  ret_pending->outcomes = (uint32_t *)(memory + (size_t)count * sizeof(TVMFFIAny));
+  return DISCO_OK;
+}
+
+disco_status dsc_session_get(disco_session *session, const dsc_dref *dref, int64_t reg_id, int32_t worker,
+                             int64_t timeout_ms, TVMFFIAny *ret_values) {
+  dsc_engine *engine = session->engine;
+  disco_status status = dsc_enter(engine, "debug_get");
+  if (status == DISCO_OK) status = dsc_check_worker(engine, worker, true);
+  if (status == DISCO_OK && dref == NULL && dsc_idpool_generation(&engine->registers, reg_id) == 0)
+    status = not_live(reg_id);
+  if (status != DISCO_OK) return status;
+  TVMFFIAny one_value;
+  uint32_t one_outcome;
+  dsc_pending pending;
+  status = make_pending(engine, worker, &pending, &one_value, &one_outcome);
+  if (status != DISCO_OK) return status;
+  dsc_command command = {.message = DSC_MESSAGE_DebugGetFromRemote,
+                         .subject = dref,
+                         .reg = (uint32_t)reg_id,
+                         .target = worker == DISCO_ALL_WORKERS ? DSC_TARGET_ALL : (uint32_t)worker};
+  int32_t count = worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
+  status = ask(session, &command, &pending, timeout_ms, "debug_get");
+  if (status == DISCO_OK) {
+    status = judge(&pending, count, dref != NULL ? (uint32_t)dref->reg_id : (uint32_t)reg_id);
+    for (int32_t i = 0; i < count; i++) {
+      if (status == DISCO_OK)
+        ret_values[i] = pending.values[i];
+      else
+        dsc_value_drop(&pending.values[i]);
+    }
+  }
+  if (pending.values != &one_value) free(pending.values);
+  return status;
+}
+
+disco_status dsc_session_set(disco_session *session, const dsc_dref *dref, int64_t reg_id, int32_t worker,
+                             const TVMFFIAny *value, int64_t timeout_ms) {
+  dsc_engine *engine = session->engine;
+  disco_status status = dsc_enter(engine, "debug_set");
+  if (status == DISCO_OK) status = dsc_check_worker(engine, worker, true);
+  if (status == DISCO_OK && dref == NULL && dsc_idpool_generation(&engine->registers, reg_id) == 0)
+    status = not_live(reg_id);
+  if (status == DISCO_OK && value->type_index == DSC_TYPE_DREF)
+    status = dsc_fail(DISCO_TYPE, "debug_set: the value is a DRef, which names a value that the workers already have");
+  if (status != DISCO_OK) return status;
+  TVMFFIAny owned, one_value;
+  uint32_t one_outcome;
+  dsc_pending pending;
+  status = dsc_value_own(value, "the value", &owned);
+  if (status != DISCO_OK) return status;
+  status = make_pending(engine, worker, &pending, &one_value, &one_outcome);
+  if (status == DISCO_OK) {
+    int32_t count = worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
+    dsc_command command = {.message = DSC_MESSAGE_DebugSetRegister,
+                           .subject = dref,
+                           .reg = (uint32_t)reg_id,
+                           .target = worker == DISCO_ALL_WORKERS ? DSC_TARGET_ALL : (uint32_t)worker,
+                           .values = &owned,
+                           .count = 1,
+                           .readers = (uint64_t)count};
+    status = ask(session, &command, &pending, timeout_ms, "debug_set");
+    if (status == DISCO_OK) {
+      status = judge(&pending, count, 0);
+      for (int32_t i = 0; i < count; i++) dsc_value_drop(&pending.values[i]);
+    }
+    if (pending.values != &one_value) free(pending.values);
+  }
+  dsc_value_drop(&owned);
+  return status;
+}
+
+disco_status dsc_session_sync(disco_session *session, int32_t worker, int64_t timeout_ms) {
+  dsc_engine *engine = session->engine;
+  disco_status status = dsc_enter(engine, "sync");
+  if (status == DISCO_OK) status = dsc_check_worker(engine, worker, true);
+  if (status != DISCO_OK) return status;
+  int64_t deadline = dsc_clock_deadline_ns(timeout_ms);
+  uint64_t sequence = dsc_load_acquire(&engine->sequence); /* acquire: engine.sequence */
+  if (dsc_load_relaxed(&engine->has_data_plane)) {
+    dsc_command command = {.message = DSC_MESSAGE_SyncWorker,
+                           .target = worker == DISCO_ALL_WORKERS ? DSC_TARGET_ALL : (uint32_t)worker};
+    status = dsc_issue(engine, &command, timeout_ms);
+    if (status != DISCO_OK) return status;
+    sequence = command.sequence;
+  }
+  return dsc_wait_done(engine, worker, sequence, deadline, "sync");
+}

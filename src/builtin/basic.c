@@ -6,7 +6,6 @@
 #include "ffi/tensor.h"
 #include "ffi/value.h"
 #include "os/cpu.h"
-#include "wire/limits.h"
 #include "worker/worker.h"
 
 /* Enter a builtin: the number of arguments, and the calling worker. */
@@ -18,7 +17,7 @@ static disco_status enter(const char *name, int32_t given, int32_t wanted, dsc_w
 int dsc_builtin_worker_id(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
-  dsc_worker *worker;
+  dsc_worker *worker = NULL;
   disco_status status = enter("runtime.disco.worker_id", num_args, 0, &worker);
   if (status != DISCO_OK) return dsc_error_raise_status(status);
   TVMFFIObject *make = NULL;
@@ -33,7 +32,7 @@ int dsc_builtin_worker_id(void *self, const TVMFFIAny *args, int32_t num_args, T
 int dsc_builtin_worker_rank(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
-  dsc_worker *worker;
+  dsc_worker *worker = NULL;
   disco_status status = enter("runtime.disco.worker_rank", num_args, 0, &worker);
   if (status != DISCO_OK) return dsc_error_raise_status(status);
   *result = dsc_int(worker->setup.id);
@@ -43,7 +42,7 @@ int dsc_builtin_worker_rank(void *self, const TVMFFIAny *args, int32_t num_args,
 int dsc_builtin_world_size(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
-  dsc_worker *worker;
+  dsc_worker *worker = NULL;
   disco_status status = enter("runtime.disco.world_size", num_args, 0, &worker);
   if (status != DISCO_OK) return dsc_error_raise_status(status);
   *result = dsc_int(worker->setup.num_workers);
@@ -53,7 +52,7 @@ int dsc_builtin_world_size(void *self, const TVMFFIAny *args, int32_t num_args, 
 int dsc_builtin_device(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
-  dsc_worker *worker;
+  dsc_worker *worker = NULL;
   disco_status status = enter("runtime.disco.device", num_args, 0, &worker);
   if (status != DISCO_OK) return dsc_error_raise_status(status);
   *result = dsc_none();
@@ -87,7 +86,7 @@ static disco_status read_empty_args(const TVMFFIAny *args, const dsc_worker *wor
 
 int dsc_builtin_empty(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
-  dsc_worker *worker;
+  dsc_worker *worker = NULL;
   empty_args want;
   disco_status status = enter("runtime.disco.empty", num_args, 5, &worker);
   if (status == DISCO_OK) status = read_empty_args(args, worker, &want);
@@ -107,12 +106,13 @@ int dsc_builtin_empty(void *self, const TVMFFIAny *args, int32_t num_args, TVMFF
 int dsc_builtin_bind_worker_to_cpu_core(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   static const char name[] = "runtime.disco.bind_worker_to_cpu_core";
-  dsc_worker *worker;
-  int64_t room[DSC_MAX_WORKERS];
-  const int64_t *cpus;
-  size_t count;
+  dsc_worker *worker = NULL;
+  enum { MAX_CPUS = 1024 };
+  int64_t room[MAX_CPUS];
+  const int64_t *cpus = NULL;
+  size_t count = 0;
   disco_status status = enter(name, num_args, 1, &worker);
-  if (status == DISCO_OK && !dsc_value_as_shape(&args[0], room, DSC_MAX_WORKERS, &cpus, &count))
+  if (status == DISCO_OK && !dsc_value_as_shape(&args[0], room, MAX_CPUS, &cpus, &count))
     status = dsc_args_mismatch(name, 0, "ffi.Shape", &args[0]);
   if (status == DISCO_OK && count <= (size_t)worker->setup.id)
     status = dsc_fail(DISCO_VALUE, "%s: %zu CPUs are listed, but there are %d workers: list one for each", name, count,

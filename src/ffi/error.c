@@ -6,7 +6,6 @@
 #include <string.h>
 #include <tvm/ffi/extra/c_env_api.h>
 
-#include "disco/worker.h"
 #include "ffi/value.h"
 
 TVMFFIObject *dsc_error_raised(void) {
@@ -66,11 +65,10 @@ int dsc_error_raise_status(disco_status status) {
   return dsc_error_raise(error->kind, text, strlen(text), error->backtrace != NULL ? error->backtrace : "");
 }
 
-int disco_raise(const char *kind, const char *format, ...) {
+int dsc_error_raisev(const char *kind, const char *format, va_list args) {
   char small[512], *large = NULL;
   const char *message = small;
-  va_list args, again;
-  va_start(args, format);
+  va_list again;
   va_copy(again, args);
   int size = vsnprintf(small, sizeof(small), format, args);
   if (size >= (int)sizeof(small)) {
@@ -80,7 +78,6 @@ int disco_raise(const char *kind, const char *format, ...) {
       size = (int)sizeof(small) - 1;
   }
   va_end(again);
-  va_end(args);
   int rc = dsc_error_raise(kind, message, size > 0 ? (size_t)size : 0, "");
   free(large);
   return rc;

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disco/worker.h"
 #include "ffi/error.h"
 #include "ffi/value.h"
 
@@ -53,10 +52,8 @@ void dsc_function_unknown(const char *name, dsc_text *text) {
   dsc_nearest_print(&nearest, text);
 }
 
-disco_status disco_register_function(const char *name, TVMFFISafeCallType function, void *self,
-                                     void (*self_deleter)(void *), bool override) {
-  if (name == NULL || *name == 0 || function == NULL)
-    return dsc_fail(DISCO_VALUE, "disco_register_function needs a name and a function");
+disco_status dsc_function_register(const char *name, TVMFFISafeCallType function, void *self,
+                                   void (*self_deleter)(void *), bool override) {
   TVMFFIObjectHandle object = NULL;
   if (TVMFFIFunctionCreate(self, function, self_deleter, &object) != 0) return dsc_error_take_raised(DISCO_MEMORY);
   TVMFFIByteArray key = {name, strlen(name)};

@@ -3,6 +3,7 @@
 #ifndef DSC_FFI_FUNCTION_H
 #define DSC_FFI_FUNCTION_H
 
+#include <stdbool.h>
 #include <tvm/ffi/c_api.h>
 
 #include "base/status.h"
@@ -10,6 +11,9 @@
 
 /* The global function `name` (owned) or NULL in *ret_function when there is none. */
 disco_status dsc_function_find(const char *name, TVMFFIObject **ret_function);
+/* Register a C function as the global function `name`; a taken name without `override` is DISCO_VALUE. */
+disco_status dsc_function_register(const char *name, TVMFFISafeCallType function, void *self,
+                                   void (*self_deleter)(void *), bool override);
 /* Offer every registered name that starts with `prefix` to `visit`. */
 disco_status dsc_function_each_name(const char *prefix, void (*visit)(void *context, const char *name), void *context);
 /* "Unknown function `x`; did you mean ...?" into text. */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "disco/worker.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/value.h"
@@ -110,12 +109,6 @@ disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dt
   }
   *ret_tensor = object;
   return DISCO_OK;
-}
-
-disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
-                                 TVMFFIObjectHandle *ret_tensor) {
-  if (ret_tensor == NULL) return dsc_fail(DISCO_VALUE, "disco_tensor_create needs a place for its result");
-  return dsc_tensor_create(ndim, shape, dtype, device, ret_tensor);
 }
 
 /* Walks the rows (innermost runs) of a tensor that may be strided, and hands out its bytes in row-major order, piece by

@@ -44,6 +44,12 @@ disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memor
   return DISCO_OK;
 }
 
+void dsc_shared_memory_discard(dsc_shared_memory *memory, size_t offset) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  offset = (offset + page - 1) / page * page;
+  if (offset < memory->bytes) (void)madvise((char *)memory->base + offset, memory->bytes - offset, MADV_REMOVE);
+}
+
 void dsc_shared_memory_destroy(dsc_shared_memory *memory) {
   if (memory->base == NULL) return;
   munmap(memory->base, memory->bytes);

@@ -15,6 +15,8 @@ typedef struct {
 /* Zeroed memory of `bytes` (rounded up to pages), mapped read-write. DISCO_MEMORY or DISCO_RUNTIME with errno's name.
  */
 disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memory);
+/* Give the pages of a range back; it reads as zeros afterwards. The offset is rounded up to pages. */
+void dsc_shared_memory_discard(dsc_shared_memory *memory, size_t offset);
 /* Takes a zeroed struct too. */
 void dsc_shared_memory_destroy(dsc_shared_memory *memory);
 

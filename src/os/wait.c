@@ -28,74 +28,110 @@ void dsc_doorbell_ring(dsc_doorbell *doorbell) {
   futex_wake(&doorbell->bell, INT_MAX);
 }
 
-enum { SPINS_PER_LOOK = 64, MIN_SPIN_NS = 2000, YIELDS_CROWDED = 16 };
+enum {
+  SPINS_PER_LOOK = 64,
+  MIN_SPIN_NS = 2000,
+  MAX_YIELDS = 16,
+  LONG_YIELD_NS = 200 * 1000, /* a strange thread got the CPU and kept it: workers take turns in microseconds */
+  WAITS_WITHOUT_YIELD = 64,
+};
 
 void dsc_patience_init(dsc_patience *patience, int32_t threads, uint32_t spin_us) {
   bool fits = threads <= dsc_cpu_allowed();
   patience->max_spin_ns = fits ? (int64_t)spin_us * 1000 : 0;
   dsc_store_relaxed(&patience->spin_ns, patience->max_spin_ns);
-  patience->yields = fits ? 0 : YIELDS_CROWDED;
+  dsc_store_relaxed(&patience->yields, MAX_YIELDS);
 }
 
 static disco_status check(dsc_guard *guard) {
   return guard != NULL && guard->check != NULL ? guard->check(guard) : DISCO_OK;
 }
 
-/* Busy phase: true when the condition came true in it. Spinning is cut into pieces of about a microsecond with a yield
- * between them: it costs little when nobody else wants this CPU, and everything when the one that is waited for does.
- */
+/* Give the CPU away once. False when that took so long that sleeping, from which a wake preempts strangers, is the
+ * better way to wait. */
+static bool yield_once(dsc_patience *patience) {
+  int64_t before = dsc_clock_now_ns();
+  sched_yield();
+  if (dsc_clock_now_ns() - before < LONG_YIELD_NS) return true;
+  dsc_store_relaxed(&patience->yields, -WAITS_WITHOUT_YIELD);
+  return false;
+}
+
+/* Spinning is cut into pieces of about a microsecond with a yield between them: it costs little when nobody else wants
+ * this CPU, and everything when the one that is waited for does. True when the condition came true. */
 static bool spin(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard, disco_status *status) {
-  int64_t budget = dsc_load_relaxed(&patience->spin_ns);
-  int64_t end = budget > 0 ? dsc_clock_now_ns() + budget : 0;
-  for (uint32_t i = 0; budget > 0 || i < patience->yields; i++) {
-    for (int k = 0; k < (budget > 0 ? SPINS_PER_LOOK : 1); k++) {
+  int64_t budget = dsc_load_relaxed(&patience->spin_ns), end = dsc_clock_now_ns() + budget;
+  for (;;) {
+    for (int i = 0; i < SPINS_PER_LOOK; i++) {
       if (wait->ready(wait)) {
-        if (budget > 0 && budget != patience->max_spin_ns) dsc_store_relaxed(&patience->spin_ns, patience->max_spin_ns);
+        if (budget != patience->max_spin_ns) dsc_store_relaxed(&patience->spin_ns, patience->max_spin_ns);
         return true;
       }
       dsc_cpu_relax();
     }
     if ((*status = check(guard)) != DISCO_OK) return false;
-    if (budget > 0 && dsc_clock_now_ns() >= end) {
+    if (dsc_clock_now_ns() >= end) {
       /* It did not pay: spin for half as long next time, but never stop trying altogether. */
       dsc_store_relaxed(&patience->spin_ns, budget / 2 > MIN_SPIN_NS ? budget / 2 : MIN_SPIN_NS);
       return false;
     }
-    sched_yield();
+    if (!yield_once(patience)) return wait->ready(wait);
   }
-  return false;
+}
+
+/* More threads than CPUs: whoever waits makes room for those that work. */
+static bool yield(dsc_wait *wait, dsc_patience *patience, int32_t yields, dsc_guard *guard, disco_status *status) {
+  for (int32_t i = 0; i < yields; i++) {
+    if (wait->ready(wait)) return true;
+    if ((*status = check(guard)) != DISCO_OK) return false;
+    if (!yield_once(patience)) break;
+  }
+  return wait->ready(wait);
+}
+
+/* The busy phase of a wait. */
+static bool stay_awake(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard, disco_status *status) {
+  int32_t yields = dsc_load_relaxed(&patience->yields);
+  if (yields < 0) { /* strangers want the CPUs: sleep at once for a while, then try again */
+    dsc_store_relaxed(&patience->yields, yields == -1 ? MAX_YIELDS : yields + 1);
+    return false;
+  }
+  return patience->max_spin_ns > 0 ? spin(wait, patience, guard, status) : yield(wait, patience, yields, guard, status);
 }
 
 /* One sleep: at most until the next tick or the deadline. */
-static disco_status sleep_once(dsc_wait *wait, dsc_guard *guard, int64_t *next_tick) {
+static disco_status sleep_once(dsc_wait *wait, dsc_guard *guard, int64_t next_tick) {
   dsc_doorbell *doorbell = wait->doorbell;
   uint32_t seen = dsc_load_acquire(&doorbell->bell); /* acquire: doorbell.bell */
   dsc_store_relaxed(&doorbell->asleep, 1);
   if (wait->arm != NULL) wait->arm(wait);
   dsc_fence(); /* say so, then look: pairs with the waker's store, fence, look who sleeps */
   DSC_POINT("worker.before_sleep");
-  disco_status status = DISCO_OK;
-  if (!wait->ready(wait) && (status = check(guard)) == DISCO_OK && !(wait->asleep != NULL && wait->asleep(wait))) {
-    int64_t until = guard != NULL ? guard->deadline_ns : DSC_NO_DEADLINE, now = 0;
-    if (*next_tick < until) until = *next_tick;
-    if (until != INT64_MAX) now = dsc_clock_now_ns();
-    if (until > now) {
-      wait->sleeps++;
-      futex_wait(&doorbell->bell, seen, until == INT64_MAX ? INT64_MAX : until - now);
-    }
+  if (wait->ready(wait)) return DISCO_OK;
+  disco_status status = check(guard);
+  if (status != DISCO_OK) return status;
+  int64_t longest = wait->before_sleep != NULL ? wait->before_sleep(wait) : INT64_MAX;
+  int64_t until = guard != NULL && guard->deadline_ns < next_tick ? guard->deadline_ns : next_tick;
+  if (until != INT64_MAX) {
+    int64_t left = until - dsc_clock_now_ns();
+    if (left < longest) longest = left;
   }
-  return status;
+  if (longest > 0) {
+    wait->sleeps++;
+    futex_wait(&doorbell->bell, seen, longest);
+  }
+  return DISCO_OK;
 }
 
 disco_status dsc_wait_until(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard) {
   if (wait->ready(wait)) return DISCO_OK;
   disco_status status = check(guard);
   if (status != DISCO_OK) return status;
-  if (spin(wait, patience, guard, &status)) return DISCO_OK;
+  if (stay_awake(wait, patience, guard, &status)) return DISCO_OK;
   bool ticks = guard != NULL && guard->tick != NULL && guard->tick_ns > 0;
   int64_t next_tick = ticks ? dsc_clock_now_ns() + guard->tick_ns : INT64_MAX;
   while (status == DISCO_OK && !wait->ready(wait)) {
-    status = sleep_once(wait, guard, &next_tick);
+    status = sleep_once(wait, guard, next_tick);
     if (status != DISCO_OK || guard == NULL || wait->ready(wait)) continue;
     if (ticks && dsc_clock_now_ns() >= next_tick) {
       status = guard->tick(guard);

@@ -32,8 +32,9 @@ static inline bool dsc_doorbell_news(dsc_doorbell *doorbell) {
  * threads: it is a hint. */
 typedef struct {
   _Atomic int64_t spin_ns; /* the present budget */
-  int64_t max_spin_ns;     /* 0: never spin */
-  uint32_t yields;         /* yields before sleeping, when it does not spin */
+  int64_t max_spin_ns;     /* 0: the threads do not fit the CPUs, never spin */
+  _Atomic int32_t yields;  /* how often to yield before sleeping, when it does not spin; below 0: waits to skip before
+                              trying again */
 } dsc_patience;
 
 /* `threads`: how many threads of this process and its workers want a CPU at once. Oversubscribed ones yield at once. */
@@ -42,9 +43,10 @@ void dsc_patience_init(dsc_patience *patience, int32_t threads, uint32_t spin_us
 /* What is waited for. */
 typedef struct dsc_wait dsc_wait;
 struct dsc_wait {
-  bool (*ready)(dsc_wait *wait);  /* the condition: cheap, called often */
-  void (*arm)(dsc_wait *wait);    /* before each sleep: tell the waker to ring (may be NULL); a fence follows */
-  bool (*asleep)(dsc_wait *wait); /* armed and about to sleep: true to go round again instead (may be NULL) */
+  bool (*ready)(dsc_wait *wait); /* the condition: cheap, called often */
+  void (*arm)(dsc_wait *wait);   /* before each sleep: tell the waker to ring (may be NULL); a fence follows */
+  /* Armed and about to sleep: how long at most, in ns (may be NULL). 0: go round again; INT64_MAX: until the bell. */
+  int64_t (*before_sleep)(dsc_wait *wait);
   dsc_doorbell *doorbell;
   uint64_t sleeps; /* out: how often it slept */
 };

@@ -1,11 +1,9 @@
 /* The life of an engine: made, stopped once, freed with its last reference. */
 #include "session/engine.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -114,14 +112,30 @@ static bool post_until(dsc_engine *engine, int64_t deadline_ns) {
   }
 }
 
+typedef struct {
+  dsc_wait wait;
+  dsc_status_line *line;
+} ended_wait;
+
+static bool has_ended(dsc_wait *wait) {
+  return dsc_load_acquire(&((ended_wait *)wait)->line->ended) != 0; /* acquire: status.ended */
+}
+
+/* Join what ends before the deadline; returns how many threads did not. */
 static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
-  struct timespec until = {deadline_ns / 1000000000, deadline_ns % 1000000000};
   int32_t left = 0;
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     dsc_worker_thread *worker = &engine->threads[i];
     if (!worker->started || worker->joined) continue;
-    worker->joined = pthread_clockjoin_np(worker->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
-    if (!worker->joined) left++;
+    ended_wait wait = {{.ready = has_ended, .doorbell = &engine->segment.header->controllers},
+                       dsc_segment_status(engine->segment.header, i)};
+    dsc_guard guard = {.deadline_ns = deadline_ns};
+    if (dsc_wait_until(&wait.wait, &engine->patience, &guard) == DISCO_OK) {
+      pthread_join(worker->thread, NULL); /* it has nothing left to do but to end */
+      worker->joined = true;
+    } else {
+      left++;
+    }
   }
   return left;
 }
@@ -164,10 +178,8 @@ static void stop_now(dsc_engine *engine) {
   dsc_collect_failures(engine);
   dsc_lock_give(&engine->lock);
   dsc_drain_replies(engine);
-  if (left == 0) { /* the rings are read to their ends: give their pages back while the object lives on */
-    dsc_segment_header *header = engine->segment.header;
-    (void)madvise(dsc_segment_at(header, header->ring_offset), header->bytes - header->ring_offset, MADV_REMOVE);
-  }
+  /* The rings are read to their ends: give their pages back while the object lives on. */
+  if (left == 0) dsc_shared_memory_discard(&engine->segment.memory, engine->segment.header->ring_offset);
 }
 
 /* Somebody else stops it: wait for that, bounded by its own bounds. */

@@ -77,30 +77,32 @@ void dsc_post_resume(dsc_engine *engine) {
 
 bool dsc_post_shutdown(dsc_engine *engine) { return post_plain(engine, DSC_MESSAGE_ShutDown, NULL); }
 
-/* Lock held, sessions in any state but ended: released ids that no other record will carry. */
-static void post_releases(dsc_engine *engine) {
-  while ((dsc_idpool_waiting(&engine->registers) > 0 || dsc_idpool_has_drained(&engine->registers)) &&
-         dsc_load_relaxed(&engine->state) == DSC_READY)
-    if (!post_plain(engine, DSC_MESSAGE_KillReg, NULL)) return;
+/* Lock held: post the released ids that no other record will carry. False when the ring is full. */
+static bool post_releases(dsc_engine *engine) {
+  while (dsc_idpool_waiting(&engine->registers) > 0 || dsc_idpool_has_drained(&engine->registers))
+    if (dsc_load_relaxed(&engine->state) != DSC_READY || !post_plain(engine, DSC_MESSAGE_KillReg, NULL)) return false;
+  return true;
 }
 
 void dsc_leave(dsc_engine *engine) {
-  if (dsc_idpool_has_drained(&engine->registers)) post_releases(engine); /* more than one record's worth */
+  bool posted = !dsc_idpool_has_drained(&engine->registers) || post_releases(engine); /* more than one record's worth */
   for (;;) {
     dsc_lock_give(&engine->lock);
     dsc_fence(); /* tail and lock stored, then look who sleeps: pairs with the sleeper's flag, fence, look */
     DSC_POINT("session.unlocked");
     if (dsc_doorbell_news(&engine->segment.header->commands)) dsc_add_relaxed(&engine->wakes, 1);
-    /* A deleter that found the lock held left its ids to us; worker 0 looks itself unless it sleeps. */
-    if (dsc_load_relaxed(&engine->worker0_asleep) == 0 || dsc_idpool_waiting(&engine->registers) == 0) return;
+    /* A deleter that found the lock held left its ids to us; worker 0 looks itself unless it sleeps. When the ring is
+     * full the ids wait for the next record, or for worker 0, which then looks every 10 ms. */
+    if (!posted || dsc_load_relaxed(&engine->worker0_asleep) == 0 || dsc_idpool_waiting(&engine->registers) == 0)
+      return;
     if (dsc_load_relaxed(&engine->state) != DSC_READY || !dsc_lock_try(&engine->lock)) return;
-    post_releases(engine);
+    posted = post_releases(engine);
   }
 }
 
 void dsc_publish_releases(dsc_engine *engine) {
   if (dsc_load_relaxed(&engine->state) != DSC_READY || !dsc_lock_try(&engine->lock)) return;
-  post_releases(engine);
+  (void)post_releases(engine);
   dsc_leave(engine);
 }
 

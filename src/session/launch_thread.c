@@ -7,18 +7,24 @@
 static void *thread_main(void *argument) {
   dsc_worker *worker = argument;
   dsc_status_line *line = worker->line;
+  dsc_segment_header *segment = worker->segment;
   dsc_worker_run(worker);
-  dsc_worker_destroy(worker); /* its registers die on its own thread */
-  dsc_store_release(&line->ended, 1);
+  dsc_worker_destroy(worker);               /* its registers die on its own thread */
+  dsc_store_release(&line->ended, 1);       /* release: status.ended */
+  dsc_doorbell_ring(&segment->controllers); /* before the join: the segment is still there */
   return NULL;
 }
 
-static bool look_after_releases(void *context) {
+/* Worker 0, about to sleep. */
+static int64_t look_after_releases(void *context) {
+  enum { RETRY_NS = 10 * 1000000 };
   dsc_engine *engine = context;
-  if (dsc_idpool_waiting(&engine->registers) == 0) return false;
+  if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY) return INT64_MAX;
   uint64_t before = dsc_load_relaxed(&engine->sequence);
   dsc_publish_releases(engine);
-  return dsc_load_relaxed(&engine->sequence) != before;
+  if (dsc_load_relaxed(&engine->sequence) != before) return 0;
+  return RETRY_NS; /* the lock is held, whose holder looks when it leaves; or the ring is full, and nobody may come when
+                      it is not */
 }
 
 disco_status dsc_launch_threads(dsc_engine *engine) {

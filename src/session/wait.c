@@ -76,16 +76,16 @@ static void arm_position(dsc_wait *wait) {
   dsc_await(&((line_wait *)wait)->line->awaited_position, ((line_wait *)wait)->target);
 }
 
-static bool drain_before_sleep(dsc_wait *wait) {
+static int64_t drain_before_sleep(dsc_wait *wait) {
   dsc_drain_replies(((line_wait *)wait)->engine);
-  return false;
+  return INT64_MAX;
 }
 
 static disco_status wait_line(dsc_engine *engine, int32_t worker, bool for_done, uint64_t target,
                               dsc_session_guard *guard) {
   line_wait wait = {{.ready = for_done ? is_done : has_passed,
                      .arm = for_done ? arm_done : arm_position,
-                     .asleep = drain_before_sleep,
+                     .before_sleep = drain_before_sleep,
                      .doorbell = &engine->segment.header->controllers},
                     engine,
                     dsc_segment_status(engine->segment.header, worker),

@@ -60,16 +60,18 @@ static void arm_asleep(dsc_wait *wait) {
   if (setup->asleep != NULL) dsc_store_relaxed(setup->asleep, 1);
 }
 
-static bool look_after_releases(dsc_wait *wait) {
+static int64_t look_after_releases(dsc_wait *wait) {
   const dsc_worker_setup *setup = &((worker_wait *)wait)->worker->setup;
-  return setup->idle != NULL && setup->idle(setup->idle_context);
+  return setup->idle != NULL ? setup->idle(setup->idle_context) : INT64_MAX;
 }
 
 /* Until a record is there; an error means the session is over. */
 static disco_status wait_for_commands(dsc_worker *worker) {
-  worker_wait wait = {
-      {.ready = has_news, .arm = arm_asleep, .asleep = look_after_releases, .doorbell = &worker->segment->commands},
-      worker};
+  worker_wait wait = {{.ready = has_news,
+                       .arm = arm_asleep,
+                       .before_sleep = look_after_releases,
+                       .doorbell = &worker->segment->commands},
+                      worker};
   worker_guard guard = {{.check = check_fault, .deadline_ns = DSC_NO_DEADLINE}, worker};
   dsc_store_relaxed(&worker->line->waits, DSC_WAITS_COMMANDS);
   disco_status status = dsc_wait_until(&wait.wait, &worker->patience, &guard.guard);

@@ -19,9 +19,9 @@ typedef struct {
   const void *owner;                 /* the engine this worker belongs to, for thread workers: told apart, never read */
   int32_t busy_threads;              /* workers + controller, for the waiting policy */
   uint32_t spin_us;
-  /* Worker 0 of the controller's process looks after released registers before it sleeps; NULL for others. Returns true
-   * when it published. */
-  bool (*idle)(void *context);
+  /* Worker 0 of the controller's process looks after released registers before it sleeps (NULL for others). Returns how
+   * long it may sleep then: see dsc_wait.before_sleep. */
+  int64_t (*idle)(void *context);
   void *idle_context;
   _Atomic uint32_t *asleep; /* 1 while it sleeps or is about to; NULL for others */
 } dsc_worker_setup;

@@ -1,0 +1,68 @@
+/* Bodies of include/disco/worker.h. */
+#include "disco/worker.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ffi/error.h"
+#include "ffi/function.h"
+#include "ffi/tensor.h"
+#include "worker/worker.h"
+
+disco_status disco_worker_get_info(disco_worker_info *ret_info) {
+  dsc_worker *worker = NULL;
+  disco_status status = dsc_worker_require("disco_worker_get_info", &worker);
+  if (status != DISCO_OK) return status;
+  if (ret_info == NULL || ret_info->struct_size == 0)
+    return dsc_fail(DISCO_VALUE, "disco_worker_get_info: set struct_size first");
+  const dsc_worker_setup *setup = &worker->setup;
+  int32_t group_size = setup->num_workers / setup->num_groups;
+  disco_worker_info info = {.struct_size = ret_info->struct_size,
+                            .worker_id = setup->id,
+                            .local_id = setup->local_id,
+                            .num_workers = setup->num_workers,
+                            .num_groups = setup->num_groups,
+                            .group = setup->id / group_size,
+                            .rank_in_group = setup->id % group_size,
+                            .device = worker->device,
+                            .ccl = worker->ccl,
+                            .sequence = worker->sequence};
+  memcpy(ret_info, &info, info.struct_size < sizeof(info) ? info.struct_size : sizeof(info));
+  return DISCO_OK;
+}
+
+disco_status disco_worker_set_ccl(const char *ccl, DLDevice device) {
+  dsc_worker *worker = NULL;
+  disco_status status = dsc_worker_require("disco_worker_set_ccl", &worker);
+  if (status != DISCO_OK) return status;
+  if (ccl == NULL || *ccl == 0 || strlen(ccl) >= sizeof(worker->ccl))
+    return dsc_fail(DISCO_VALUE, "a data plane's name has 1 to %zu bytes", sizeof(worker->ccl) - 1);
+  if (worker->ccl[0] != 0)
+    return dsc_fail(DISCO_RUNTIME, "worker %d already uses the data plane `%s`: init_ccl once per session",
+                    worker->setup.id, worker->ccl);
+  (void)snprintf(worker->ccl, sizeof(worker->ccl), "%s", ccl);
+  worker->device = device;
+  return DISCO_OK;
+}
+
+int disco_raise(const char *kind, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  int rc = dsc_error_raisev(kind, format, args);
+  va_end(args);
+  return rc;
+}
+
+disco_status disco_register_function(const char *name, TVMFFISafeCallType function, void *self,
+                                     void (*self_deleter)(void *), bool override) {
+  if (name == NULL || *name == 0 || function == NULL)
+    return dsc_fail(DISCO_VALUE, "disco_register_function needs a name and a function");
+  return dsc_function_register(name, function, self, self_deleter, override);
+}
+
+disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
+                                 TVMFFIObjectHandle *ret_tensor) {
+  if (ret_tensor == NULL) return dsc_fail(DISCO_VALUE, "disco_tensor_create needs a place for its result");
+  return dsc_tensor_create(ndim, shape, dtype, device, ret_tensor);
+}

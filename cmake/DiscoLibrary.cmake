@@ -1,0 +1,56 @@
+# libdisco.so and libdisco.a from one set of objects, and disco_internal: the same sources with the tests' pause and
+# failure points compiled in, all functions reachable.
+set(DISCO_ROOMS base os ffi wire channel ccl weights worker builtin session api)
+set(disco_sources)
+foreach(room IN LISTS DISCO_ROOMS)
+  file(GLOB_RECURSE found CONFIGURE_DEPENDS src/${room}/*.c)
+  list(APPEND disco_sources ${found})
+endforeach()
+list(FILTER disco_sources EXCLUDE REGEX "_test\\.c$")
+# A program of its own (see DiscoPrograms).
+list(FILTER disco_sources EXCLUDE REGEX "/wire/schema_print\\.c$")
+
+# C11 without compiler extensions, but glibc's functions (memfd_create, vasprintf). Empty, so that a file may say
+# `#define _GNU_SOURCE` itself without redefining it.
+set(DISCO_DEFINITIONS _GNU_SOURCE=)
+
+function(disco_configure_objects target inject)
+  target_compile_definitions(${target} PRIVATE ${DISCO_DEFINITIONS} $<$<BOOL:${inject}>:DISCO_INJECT=1>)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(${target} PRIVATE disco_flags tvm_ffi::header ${CMAKE_DL_LIBS})
+endfunction()
+
+add_library(disco_objects OBJECT ${disco_sources})
+disco_configure_objects(disco_objects ${DISCO_INJECT})
+
+set(version_map ${PROJECT_SOURCE_DIR}/src/api/libdisco.map)
+foreach(kind IN ITEMS shared static)
+  string(TOUPPER ${kind} KIND)
+  set(target disco_${kind})
+  add_library(${target} ${KIND} $<TARGET_OBJECTS:disco_objects>)
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME disco LINKER_LANGUAGE C)
+  target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                 $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(${target} PUBLIC tvm_ffi::shared)
+endforeach()
+set_target_properties(
+  disco_shared
+  PROPERTIES EXPORT_NAME disco
+             VERSION ${PROJECT_VERSION}
+             SOVERSION 0
+             LINK_DEPENDS ${version_map})
+# nodelete: worker threads, TVM-FFI's type table and the exit hook point into the library for the life of the process.
+target_link_options(disco_shared PRIVATE -Wl,--version-script=${version_map} -Wl,-z,nodelete)
+target_link_libraries(disco_shared PRIVATE disco_flags ${CMAKE_DL_LIBS})
+target_link_libraries(disco_static PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
+add_library(disco::disco ALIAS disco_shared)
+
+if(DISCO_TESTS)
+  if(DISCO_INJECT)
+    add_library(disco_internal STATIC $<TARGET_OBJECTS:disco_objects>)
+  else()
+    add_library(disco_internal STATIC ${disco_sources})
+    disco_configure_objects(disco_internal TRUE)
+  endif()
+  set_target_properties(disco_internal PROPERTIES LINKER_LANGUAGE C ARCHIVE_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+endif()

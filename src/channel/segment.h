@@ -27,7 +27,7 @@ typedef struct {
   /* line 0: written by the worker for every command */
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t done; /* last finished command */
   _Atomic uint64_t position;                      /* the ring's */
-  _Atomic int64_t since_ns;                       /* coarse clock: when the running command began */
+  _Atomic int64_t since_ns; /* coarse clock, every few commands: the running one began then or later */
   _Atomic uint64_t skipped;
   _Atomic uint32_t function; /* interned name of the running function; 0: none runs */
   _Atomic uint32_t message;  /* the running command's message */

@@ -21,11 +21,9 @@ typedef struct {
 /* Wake every sleeper, without looking whether there is one: one system call. Any thread. */
 void dsc_doorbell_ring(dsc_doorbell *doorbell);
 
-/* After the news and a fence: ring if somebody sleeps. Returns whether it did. Any thread. */
-static inline bool dsc_doorbell_news(dsc_doorbell *doorbell) {
-  if (dsc_load_relaxed(&doorbell->asleep) == 0 || atomic_exchange(&doorbell->asleep, 0) == 0) return false;
-  dsc_doorbell_ring(doorbell);
-  return true;
+/* After the news and a fence: true if somebody sleeps, and it is now the caller's duty to ring. Any thread. */
+static inline bool dsc_doorbell_must_ring(dsc_doorbell *doorbell) {
+  return dsc_load_relaxed(&doorbell->asleep) != 0 && atomic_exchange(&doorbell->asleep, 0) != 0;
 }
 
 /* How long a waiting thread stays busy before it sleeps: learns from the last waits of its kind. May be shared by

@@ -24,6 +24,7 @@ static void engine_free(dsc_engine *engine) {
   free(engine->collected);
   free(engine->replies);
   free(engine->threads);
+  free(engine->watch);
   free(engine->stop_message);
   free(engine);
 }
@@ -43,7 +44,9 @@ static disco_status build(dsc_engine *engine) {
   engine->collected = dsc_alloc(workers * sizeof(*engine->collected), "a session");
   engine->replies = dsc_alloc(workers * sizeof(*engine->replies), "a session");
   engine->threads = dsc_alloc(workers * sizeof(*engine->threads), "a session");
-  if (engine->collected == NULL || engine->replies == NULL || engine->threads == NULL) return DISCO_MEMORY;
+  engine->watch = dsc_alloc(workers * sizeof(*engine->watch), "a session");
+  if (engine->collected == NULL || engine->replies == NULL || engine->threads == NULL || engine->watch == NULL)
+    return DISCO_MEMORY;
   disco_status status = dsc_idpool_init(&engine->registers);
   if (status != DISCO_OK) return status;
   dsc_segment_layout layout = {settings->num_workers, settings->num_groups, settings->ring_bytes, DSC_REPLY_RING_BYTES,

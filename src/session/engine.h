@@ -40,6 +40,14 @@ typedef struct {
   uint32_t *outcomes; /* DSC_REPLY_* for each */
 } dsc_pending;
 
+/* What waiting calls have seen of a worker: since when its done number stands still. Any thread that waits updates it.
+ */
+typedef struct {
+  _Atomic uint64_t done;
+  _Atomic int64_t since_ns; /* 0: not looked at yet */
+  _Atomic uint64_t warned;  /* the done number behind which it was last warned of */
+} dsc_watch;
+
 typedef struct {
   pthread_t thread;
   bool started, joined;
@@ -82,6 +90,8 @@ typedef struct dsc_engine {
   dsc_lock reply_lock;
   dsc_ring_reader *replies; /* under reply_lock */
   dsc_list pending;         /* under reply_lock */
+
+  dsc_watch *watch; /* one per worker */
 
   /* ending */
   dsc_worker_thread *threads;
@@ -143,7 +153,7 @@ typedef struct {
   dsc_engine *engine;
   bool look_at_failures; /* end the wait when a failure was counted that is not yet told */
   bool warn;             /* look for slow workers */
-  int64_t started_ns, warned_ns;
+  int64_t started_ns;
 } dsc_session_guard;
 
 void dsc_session_guard_init(dsc_session_guard *guard, dsc_engine *engine, int64_t deadline_ns);
@@ -181,8 +191,8 @@ disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text);
 disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats);
 /* "idle", "running `f` (command 7) for 3 s", ... lock held. */
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
-/* Log a warning for every worker in a command longer than the setting, once per command. */
-void dsc_warn_slow(dsc_engine *engine, int64_t *warned_ns);
+/* Log a warning for every worker whose command has been seen running for longer than the setting, once per command. */
+void dsc_warn_slow(dsc_engine *engine);
 
 /* ---- reaper.c ---- */
 /* Count a new engine among the live ones; installs the exit hook. */

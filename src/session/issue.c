@@ -90,7 +90,13 @@ void dsc_leave(dsc_engine *engine) {
     dsc_lock_give(&engine->lock);
     dsc_fence(); /* tail and lock stored, then look who sleeps: pairs with the sleeper's flag, fence, look */
     DSC_POINT("session.unlocked");
-    if (dsc_doorbell_news(&engine->segment.header->commands)) dsc_add_relaxed(&engine->wakes, 1);
+    if (dsc_doorbell_must_ring(&engine->segment.header->commands)) {
+      /* Before the ring: a worker 0 that said so before is woken by it, or does not fall asleep, and looks at the list
+       * again. */
+      dsc_store_relaxed(&engine->worker0_asleep, 0);
+      dsc_doorbell_ring(&engine->segment.header->commands);
+      dsc_add_relaxed(&engine->wakes, 1);
+    }
     /* A deleter that found the lock held left its ids to us; worker 0 looks itself unless it sleeps. When the ring is
      * full the ids wait for the next record, or for worker 0, which then looks every 10 ms. */
     if (!posted || dsc_load_relaxed(&engine->worker0_asleep) == 0 || dsc_idpool_waiting(&engine->registers) == 0)

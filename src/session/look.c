@@ -76,24 +76,27 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
   return DISCO_OK;
 }
 
-void dsc_warn_slow(dsc_engine *engine, int64_t *warned_ns) {
+void dsc_warn_slow(dsc_engine *engine) {
   const int64_t limit_ns = (int64_t)engine->settings.slow_warning_ms * 1000000;
-  int64_t now = dsc_clock_coarse_ns(), newest = *warned_ns;
+  int64_t now = dsc_clock_now_ns();
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
+    dsc_watch *watch = &engine->watch[i];
     uint64_t done = dsc_load_acquire(&line->done);
-    int64_t since = dsc_load_relaxed(&line->since_ns);
-    /* `since` tells commands apart: what began after the last one warned of is another one. */
-    if (since <= *warned_ns || now - since < limit_ns || done >= dsc_load_relaxed(&engine->sequence)) continue;
-    if (dsc_load_relaxed(&line->waits) != DSC_WAITS_NOT || dsc_load_relaxed(&line->ended) != 0) continue;
+    if (dsc_load_relaxed(&watch->since_ns) == 0 || dsc_load_relaxed(&watch->done) != done) {
+      dsc_store_relaxed(&watch->done, done);
+      dsc_store_relaxed(&watch->since_ns, now);
+      continue;
+    }
+    if (now - dsc_load_relaxed(&watch->since_ns) < limit_ns || dsc_load_relaxed(&watch->warned) == done + 1) continue;
+    if (done >= dsc_load_relaxed(&engine->sequence) || dsc_load_relaxed(&line->waits) != DSC_WAITS_NOT) continue;
+    if (dsc_load_relaxed(&line->ended) != 0 || !dsc_lock_try(&engine->lock)) continue; /* the next tick looks again */
     dsc_text text = DSC_TEXT_INIT;
-    if (!dsc_lock_try(&engine->lock)) return; /* somebody issues: the next tick looks again */
     dsc_describe_worker(engine, i, &text);
     dsc_leave(engine);
+    dsc_store_relaxed(&watch->warned, done + 1);
     dsc_log(DSC_LOG_WARN, "worker %d is slow: %s; disco_session_dump() shows all workers", i,
             text.data != NULL ? text.data : "");
     dsc_text_fini(&text);
-    if (since > newest) newest = since;
   }
-  *warned_ns = newest;
 }

@@ -18,8 +18,7 @@ static disco_status check(dsc_guard *guard) {
 static disco_status tick(dsc_guard *guard) {
   dsc_session_guard *self = (dsc_session_guard *)guard;
   dsc_drain_replies(self->engine);
-  if (self->warn && dsc_clock_now_ns() - self->started_ns > WARN_AFTER_NS)
-    dsc_warn_slow(self->engine, &self->warned_ns);
+  if (self->warn && dsc_clock_now_ns() - self->started_ns > WARN_AFTER_NS) dsc_warn_slow(self->engine);
   return dsc_error_check_signals();
 }
 

@@ -22,6 +22,12 @@ endfunction()
 
 add_library(disco_objects OBJECT ${disco_sources})
 disco_configure_objects(disco_objects ${DISCO_INJECT})
+# A call passes api, session, wire and channel: optimised as one program it costs a quarter less. Fat objects, so that
+# the static library serves compilers that do not know gcc's format.
+if(DISCO_LTO AND CMAKE_C_COMPILER_ID STREQUAL "GNU" AND NOT DISCO_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+  target_compile_options(disco_objects PRIVATE -O3 -flto=auto -ffat-lto-objects)
+  set(disco_lto_link -flto=auto)
+endif()
 
 set(version_map ${PROJECT_SOURCE_DIR}/src/api/libdisco.map)
 foreach(kind IN ITEMS shared static)
@@ -40,7 +46,7 @@ set_target_properties(
              SOVERSION 0
              LINK_DEPENDS ${version_map})
 # nodelete: worker threads, TVM-FFI's type table and the exit hook point into the library for the life of the process.
-target_link_options(disco_shared PRIVATE -Wl,--version-script=${version_map} -Wl,-z,nodelete)
+target_link_options(disco_shared PRIVATE -Wl,--version-script=${version_map} -Wl,-z,nodelete ${disco_lto_link})
 target_link_libraries(disco_shared PRIVATE disco_flags ${CMAKE_DL_LIBS})
 target_link_libraries(disco_static PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 add_library(disco::disco ALIAS disco_shared)

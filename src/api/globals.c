@@ -90,7 +90,7 @@ static disco_status session_get_global_func(const call *c) {
 /* (S, x, x, func, args...): slots 1 and 2 are placeholders. */
 static disco_status session_call_packed(const call *c) {
   disco_session *session;
-  dsc_dref *func;
+  dsc_dref *func = NULL;
   disco_dref *result = NULL;
   if (c->count < 4)
     return dsc_fail(DISCO_TYPE, "%s takes a session, two placeholders, a function and its arguments", c->name);
@@ -111,7 +111,7 @@ static disco_status session_sync_worker(const call *c) {
 
 static disco_status copy_worker0(const call *c, uint8_t message) {
   disco_session *session;
-  dsc_dref *dref;
+  dsc_dref *dref = NULL;
   disco_status status = arg_session(c, 0, &session);
   if (status == DISCO_OK && c->args[1].type_index != kTVMFFITensor)
     status = dsc_args_mismatch(c->name, 1, "ffi.Tensor", &c->args[1]);
@@ -141,7 +141,7 @@ static disco_status session_shutdown(const call *c) {
 }
 
 static disco_status dref_debug_get(const call *c) {
-  dsc_dref *dref;
+  dsc_dref *dref = NULL;
   int32_t worker = 0;
   disco_status status = arg_dref(c, 0, &dref);
   if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
@@ -149,7 +149,7 @@ static disco_status dref_debug_get(const call *c) {
 }
 
 static disco_status dref_debug_copy_from(const call *c) {
-  dsc_dref *dref;
+  dsc_dref *dref = NULL;
   int32_t worker = 0;
   disco_status status = arg_dref(c, 0, &dref);
   if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);

@@ -24,7 +24,7 @@ void dsc_idpool_fini(dsc_idpool *pool) {
   pool->chunks = NULL;
 }
 
-uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation) {
+uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation, void **ret_handle) {
   uint32_t id = pool->free;
   dsc_idpool_chunk *chunk;
   if (id != 0) {
@@ -38,7 +38,7 @@ uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation) {
       return 0;
     }
     if (dsc_load_relaxed(&pool->chunks[id / DSC_IDPOOL_CHUNK]) == NULL) {
-      chunk = dsc_alloc(sizeof(*chunk), "a chunk of the register table");
+      chunk = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*chunk), "a chunk of the register table");
       if (chunk == NULL) return 0;
       dsc_store_release(&pool->chunks[id / DSC_IDPOOL_CHUNK], chunk); /* release: idpool.chunk */
     }
@@ -49,35 +49,34 @@ uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation) {
   dsc_store_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK], generation);
   chunk->note[id % DSC_IDPOOL_CHUNK] = 0;
   *ret_generation = generation;
-  dsc_add_relaxed(&pool->live, 1);
+  *ret_handle = chunk->handle[id % DSC_IDPOOL_CHUNK];
+  dsc_bump(&pool->taken, 1);
   return id;
 }
 
 static void make_free(dsc_idpool *pool, dsc_idpool_chunk *chunk, uint32_t id) {
   dsc_store_relaxed(&chunk->next[id % DSC_IDPOOL_CHUNK], pool->free);
   pool->free = id;
+  dsc_bump(&pool->freed, 1);
 }
 
-void dsc_idpool_untake(dsc_idpool *pool, uint32_t id) {
-  dsc_idpool_chunk *chunk = dsc_idpool_chunk_of(pool, id);
-  dsc_add_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK], 1);
-  dsc_add_relaxed(&pool->live, (uint32_t)-1);
-  make_free(pool, chunk, id);
+bool dsc_idpool_kill(dsc_idpool *pool, int64_t id) {
+  uint32_t generation = dsc_idpool_generation(pool, id);
+  if (generation == 0) return false;
+  /* The handle may die right now: both store the same number. */
+  dsc_store_relaxed(&dsc_idpool_chunk_of(pool, (uint32_t)id)->generation[id % DSC_IDPOOL_CHUNK], generation + 1);
+  return true;
 }
 
-bool dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation, uint32_t *ret_waiting) {
+uint32_t dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation) {
   dsc_idpool_chunk *chunk = dsc_idpool_chunk_of(pool, id);
-  uint32_t expected = generation;
-  /* An explicit release and the DRef's death may meet: one of them wins. */
-  if (!dsc_cas(&chunk->generation[id % DSC_IDPOOL_CHUNK], &expected, generation + 1)) return false;
-  dsc_add_relaxed(&pool->live, (uint32_t)-1);
+  dsc_store_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK], generation + 1);
   uint64_t head = dsc_load_relaxed(&pool->released), next;
   do {
     dsc_store_relaxed(&chunk->next[id % DSC_IDPOOL_CHUNK], (uint32_t)head);
     next = pack((head >> 32) + 1, id);
-  } while (!dsc_cas(&pool->released, &head, next)); /* release: idpool.released, the link is visible to the drain */
-  *ret_waiting = (uint32_t)(next >> 32);
-  return true;
+  } while (!dsc_cas(&pool->released, &head, next)); /* release: idpool.released, link and handle are the next taker's */
+  return (uint32_t)(next >> 32);
 }
 
 uint32_t dsc_idpool_drain(dsc_idpool *pool, uint32_t *ids, uint32_t max) {
@@ -99,4 +98,9 @@ uint32_t dsc_idpool_generation(const dsc_idpool *pool, int64_t id) {
   dsc_idpool_chunk *chunk = dsc_idpool_chunk_of(pool, (uint32_t)id);
   uint32_t generation = chunk == NULL ? 0 : dsc_load_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK]);
   return generation % 2 == 1 ? generation : 0;
+}
+
+uint64_t dsc_idpool_live(dsc_idpool *pool) {
+  uint64_t gone = dsc_load_relaxed(&pool->freed) + dsc_idpool_waiting(pool), taken = dsc_load_relaxed(&pool->taken);
+  return taken > gone ? taken - gone : 0;
 }

@@ -1,9 +1,11 @@
-/* Register ids: handed out under the session's lock, released from any thread without one.
+/* Register ids, each with 64 bytes of memory for the handle that names it: handed out under the session's lock, given
+ * back from any thread without one.
  *
- * A released id goes on a list that is linked by id inside a table of chunks that never move: a push is one
- * compare-and-swap, a drain one exchange, no memory is allocated and no ABA can occur (nobody pops single ids). Each id
- * has a generation, odd while it is live: a DRef keeps the generation it was made with, so a register that was released
- * (or released and taken again) is told from the one the DRef means. */
+ * An id that is given back goes on a list that is linked by id inside a table of chunks that never move: a push is one
+ * compare-and-swap, a drain one exchange, no memory is allocated and no ABA can occur (nobody pops single ids). Each
+ * use of an id has a generation, odd while the register is live: a handle keeps the generation it was made with, so a
+ * register that was released early is told from the one the handle means. The memory belongs to the handle until it
+ * gives the id back, which is the last thing it does with it. */
 #ifndef DSC_BASE_IDPOOL_H
 #define DSC_BASE_IDPOOL_H
 
@@ -13,9 +15,15 @@
 #include "base/atomics.h"
 #include "base/status.h"
 
-enum { DSC_IDPOOL_CHUNK = 1024, DSC_IDPOOL_CHUNKS = 16384, DSC_IDPOOL_MAX = DSC_IDPOOL_CHUNK * DSC_IDPOOL_CHUNKS };
+enum {
+  DSC_IDPOOL_CHUNK = 512,
+  DSC_IDPOOL_CHUNKS = 32768,
+  DSC_IDPOOL_MAX = DSC_IDPOOL_CHUNK * DSC_IDPOOL_CHUNKS,
+  DSC_IDPOOL_HANDLE_BYTES = 64,
+};
 
 typedef struct {
+  _Alignas(DSC_CACHE_LINE) char handle[DSC_IDPOOL_CHUNK][DSC_IDPOOL_HANDLE_BYTES];
   _Atomic uint32_t next[DSC_IDPOOL_CHUNK];       /* the id after this one, on the released, drained or free list */
   _Atomic uint32_t generation[DSC_IDPOOL_CHUNK]; /* odd: live */
   uint32_t note[DSC_IDPOOL_CHUNK]; /* the owner's, under its lock (the session keeps the function's name here) */
@@ -26,20 +34,21 @@ typedef struct {
   _Alignas(DSC_CACHE_LINE) uint32_t drained; /* under the lock: taken off `released`, not yet told to the workers */
   uint32_t free;                             /* under the lock: may be handed out */
   uint32_t fresh;                            /* under the lock: never handed out yet, from here on */
-  _Atomic uint32_t live;
+  _Atomic uint64_t taken, freed;             /* under the lock: live handles = taken - freed - waiting */
   _Atomic(dsc_idpool_chunk *) *chunks;
 } dsc_idpool;
 
 disco_status dsc_idpool_init(dsc_idpool *pool);
 void dsc_idpool_fini(dsc_idpool *pool);
 
-/* Lock held. A live id >= 1 and its generation; 0 with DISCO_MEMORY or DISCO_VALUE (all in use). The note is 0. */
-uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation);
-/* Lock held. Undo the take of an id that nobody has seen. */
-void dsc_idpool_untake(dsc_idpool *pool, uint32_t id);
-/* Any thread, lock-free. False when (id, generation) is not live (any more); else *ret_waiting is how many ids now wait
- * for a record. */
-bool dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation, uint32_t *ret_waiting);
+/* Lock held. A live id >= 1, its generation and its handle's memory (as its last user left it); 0 with DISCO_MEMORY or
+ * DISCO_VALUE (all in use). The note is 0. */
+uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation, void **ret_handle);
+/* Lock held. The register is dead from here on, its id stays with the handle. False when it was not live. */
+bool dsc_idpool_kill(dsc_idpool *pool, int64_t id);
+/* Any thread, lock-free, once per take: kills the register if it is live and gives the id and the handle's memory back.
+ * Returns how many ids now wait for a record. */
+uint32_t dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation);
 /* Any thread. Ids on the released list that no record carries yet. A sequentially consistent load: part of the sleeper
  * handshake. */
 static inline uint32_t dsc_idpool_waiting(dsc_idpool *pool) { return (uint32_t)(atomic_load(&pool->released) >> 32); }
@@ -59,6 +68,8 @@ static inline bool dsc_idpool_is_live(const dsc_idpool *pool, uint32_t id, uint3
   return dsc_load_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK]) == generation;
 }
 
+/* Any thread. Ids whose handle lives, about (exact while nobody takes or gives back). */
+uint64_t dsc_idpool_live(dsc_idpool *pool);
 /* Any thread. The live generation of an id given by number, or 0 when it is not live. */
 uint32_t dsc_idpool_generation(const dsc_idpool *pool, int64_t id);
 

@@ -33,23 +33,32 @@ typedef struct {
   void (*delete_space)(void *memory);
 } prefix;
 
-_Static_assert(sizeof(prefix) == 16, "objects stay 16-byte aligned behind their prefix");
+_Static_assert(sizeof(prefix) == DSC_OBJECT_PREFIX, "objects stay 16-byte aligned behind their prefix");
 
 static void delete_space(void *object) { free((prefix *)object - 1); }
+static void keep_space(void *object) { (void)object; }
+
+static void *place(prefix *memory, void (*free_memory)(void *), int32_t type_index, void (*deleter)(void *, int)) {
+  *memory = (prefix){0, free_memory};
+  TVMFFIObject *object = (TVMFFIObject *)(memory + 1);
+  object->combined_ref_count = 1 | (uint64_t)1 << 32;
+  object->type_index = type_index;
+  object->__padding = 0;
+  object->deleter = deleter;
+  return object;
+}
 
 void *dsc_object_create(size_t bytes, int32_t type_index, void (*deleter)(void *self, int flags)) {
-  prefix *memory = DSC_ALLOCATION_FAILS() ? NULL : malloc(sizeof(prefix) + bytes);
+  prefix *memory = DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(prefix) + bytes);
   if (memory == NULL) {
     (void)dsc_fail(DISCO_MEMORY, "no memory for an object of %zu bytes", bytes);
     return NULL;
   }
-  *memory = (prefix){0, delete_space};
-  TVMFFIObject *object = (TVMFFIObject *)(memory + 1);
-  memset(object, 0, bytes);
-  object->combined_ref_count = 1 | (uint64_t)1 << 32;
-  object->type_index = type_index;
-  object->deleter = deleter;
-  return object;
+  return place(memory, delete_space, type_index, deleter);
+}
+
+void *dsc_object_init(void *memory, int32_t type_index, void (*deleter)(void *self, int flags)) {
+  return place(memory, keep_space, type_index, deleter);
 }
 
 void dsc_object_free(void *object) { delete_space(object); }

@@ -6,6 +6,8 @@
 
 #include "base/status.h"
 
+enum { DSC_OBJECT_PREFIX = 16 };
+
 typedef struct disco_session disco_session;
 
 /* runtime.disco.DRef: the first 40 bytes are TVM's layout. */
@@ -24,6 +26,9 @@ disco_status dsc_object_register_types(void);
 /* An object of `bytes` (header included) with one reference. 16 bytes stand before it, as later TVM-FFI releases want
  * to read them: a zero word, and the function that frees the memory. NULL with DISCO_MEMORY. */
 void *dsc_object_create(size_t bytes, int32_t type_index, void (*deleter)(void *self, int flags));
+/* The same in memory of the caller's, which the deleter must not free: at least 16 bytes more than the object, 16-byte
+ * aligned. */
+void *dsc_object_init(void *memory, int32_t type_index, void (*deleter)(void *self, int flags));
 /* The memory of one: for deleters, when the weak flag is set. */
 void dsc_object_free(void *object);
 

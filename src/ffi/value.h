@@ -19,17 +19,13 @@ enum {
 
 #define DSC_STRING_MAX ((size_t)256 << 20) /* longest string or bytes argument */
 
+/* All 16 bytes are set: equality and hashing of values look at them raw. */
 static inline TVMFFIAny dsc_none(void) {
-  TVMFFIAny value;
-  memset(&value, 0, sizeof(value));
-  return value;
+  return (TVMFFIAny){.type_index = kTVMFFINone, .zero_padding = 0, .v_int64 = 0};
 }
 
 static inline TVMFFIAny dsc_int(int64_t number) {
-  TVMFFIAny value = dsc_none();
-  value.type_index = kTVMFFIInt;
-  value.v_int64 = number;
-  return value;
+  return (TVMFFIAny){.type_index = kTVMFFIInt, .zero_padding = 0, .v_int64 = number};
 }
 
 /* Wraps without counting. */

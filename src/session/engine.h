@@ -129,10 +129,16 @@ typedef struct {
   const dsc_dref *subject; /* NULL, or a DRef that must be live: its register becomes `reg` */
   const dsc_dref *callee;  /* NULL, or the function's DRef: its register becomes `target`, its name `name` */
   const char *intern;      /* NULL, or a text whose number becomes `name` and the new register's note */
-  dsc_dref *result;        /* NULL, or an object that gets the new register */
+  bool wants_result;       /* take a new register, and place its DRef */
+  bool kills;              /* `reg` is given by number, must be live, and is dead from here on */
+  disco_session *session;  /* of the DRef */
   dsc_pending *pending;    /* NULL, or who waits for the replies */
   uint64_t sequence;       /* out */
+  dsc_dref *result;        /* out: owned by the caller */
 } dsc_command;
+
+/* session.c: make the DRef of a register in the memory that came with its id. */
+void dsc_dref_place(void *memory, disco_session *session, uint32_t reg, uint32_t generation);
 
 /* May this thread use the session now? DISCO_CLOSED, DISCO_RUNTIME (forked child; the session's own worker). */
 disco_status dsc_enter(const dsc_engine *engine, const char *what);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/compiler.h"
 #include "base/inject.h"
 #include "session/engine.h"
 
@@ -122,6 +123,8 @@ static disco_status fill_record(dsc_engine *engine, dsc_command *command, dsc_re
     if (status != DISCO_OK) return status;
     reg = (uint32_t)command->subject->reg_id;
   }
+  if (DSC_UNLIKELY(command->kills) && !dsc_idpool_kill(&engine->registers, reg))
+    return dsc_fail(DISCO_VALUE, "register %u was released meanwhile", reg);
   if (command->callee != NULL) {
     status = dsc_check_dref(&engine->encoder, command->callee, "the function", -1);
     if (status != DISCO_OK) return status;
@@ -134,15 +137,16 @@ static disco_status fill_record(dsc_engine *engine, dsc_command *command, dsc_re
     status = dsc_encode(&encoder, command->values, command->count, record + 1, &slot_bytes, &command->flags);
     if (status != DISCO_OK) return status;
   }
-  if (command->result != NULL) {
-    reg = dsc_idpool_take(&engine->registers, &generation);
-    if (reg == 0) {
+  if (command->wants_result) {
+    void *handle = NULL;
+    reg = dsc_idpool_take(&engine->registers, &generation, &handle);
+    if (DSC_UNLIKELY(reg == 0)) {
       dsc_encoded_drop(record + 1, (uint32_t)command->count,
                        command->readers != 0 ? command->readers : engine->encoder.readers);
       return dsc_thread_error()->status;
     }
-    command->result->reg_id = reg;
-    command->result->generation = generation;
+    dsc_dref_place(handle, command->session, reg, generation);
+    command->result = (dsc_dref *)((char *)handle + DSC_OBJECT_PREFIX);
     if (command->intern != NULL) {
       command->name = dsc_names_intern(&engine->names, command->intern);
       dsc_idpool_chunk_of(&engine->registers, reg)->note[reg % DSC_IDPOOL_CHUNK] = command->name;

@@ -64,7 +64,7 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
                                .wakes = dsc_load_relaxed(&engine->wakes),
                                .errors_told = dsc_load_relaxed(&engine->errors_told),
                                .errors_late = dsc_load_relaxed(&engine->errors_late),
-                               .live_registers = dsc_load_relaxed(&engine->registers.live),
+                               .live_registers = dsc_idpool_live(&engine->registers),
                                .abandoned_workers = dsc_engine_abandoned()};
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);

@@ -37,46 +37,37 @@ disco_status dsc_session_create(const dsc_settings *settings, const void *creati
   return DISCO_OK;
 }
 
+_Static_assert(DSC_OBJECT_PREFIX + sizeof(dsc_dref) <= DSC_IDPOOL_HANDLE_BYTES, "a DRef lives beside its register id");
+
 /* Any thread, also in a garbage collector: lock-free, never waits. */
 static void delete_dref(void *self, int flags) {
   enum { PUBLISH_AT = 256 };
-  dsc_dref *dref = self;
-  if (flags & kTVMFFIObjectDeleterFlagBitMaskStrong) {
-    disco_session *session = dref->session;
-    if (session != NULL) {
-      dsc_engine *engine = session->engine;
-      uint32_t waiting = 0;
-      if (dref->reg_id > 0 &&
-          dsc_idpool_release(&engine->registers, (uint32_t)dref->reg_id, dref->generation, &waiting) &&
-          (waiting % PUBLISH_AT == 0 || atomic_load(&engine->worker0_asleep) != 0)) /* the push was a full fence */
-        if (engine->fork_generation == dsc_fork_generation()) dsc_publish_releases(engine);
-      dsc_object_unref(session);
-    }
-  }
-  if (flags & kTVMFFIObjectDeleterFlagBitMaskWeak) dsc_object_free(self);
+  const dsc_dref *dref = self;
+  /* While somebody holds a weak reference the memory, and with it the register, stays. */
+  if (!(flags & kTVMFFIObjectDeleterFlagBitMaskWeak)) return;
+  disco_session *session = dref->session;
+  dsc_engine *engine = session->engine;
+  uint32_t waiting = dsc_idpool_release(&engine->registers, (uint32_t)dref->reg_id, dref->generation);
+  /* From here on the memory is the next DRef's. The push was a full fence: the flag is looked at after it. */
+  if (waiting % PUBLISH_AT == 0 || atomic_load(&engine->worker0_asleep) != 0) dsc_publish_releases(engine);
+  dsc_object_unref(session);
 }
 
-/* A DRef that has no register yet: the command fills it in. */
-static dsc_dref *create_dref(disco_session *session) {
-  dsc_dref *dref = dsc_object_create(sizeof(*dref), DSC_TYPE_DREF, delete_dref);
-  if (dref == NULL) return NULL;
+void dsc_dref_place(void *memory, disco_session *session, uint32_t reg, uint32_t generation) {
+  dsc_dref *dref = dsc_object_init(memory, DSC_TYPE_DREF, delete_dref);
   dsc_object_ref(session, 1);
+  dref->reg_id = reg;
   dref->session = session;
-  return dref;
+  dref->generation = generation;
 }
 
 /* Post a command whose result goes to a new register. */
 static disco_status issue_with_result(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
-  if (ret_result == NULL) return dsc_issue(session->engine, command, DISCO_FOREVER);
-  command->result = create_dref(session);
-  if (command->result == NULL) return DISCO_MEMORY;
+  command->wants_result = ret_result != NULL;
+  command->session = session;
   disco_status status = dsc_issue(session->engine, command, DISCO_FOREVER);
-  if (status != DISCO_OK) {
-    dsc_object_unref(command->result);
-    return status;
-  }
-  *ret_result = command->result;
-  return DISCO_OK;
+  if (status == DISCO_OK && ret_result != NULL) *ret_result = command->result;
+  return status;
 }
 
 /* ---- Checks ---- */
@@ -170,13 +161,11 @@ static disco_status not_live(int64_t reg_id) {
 
 disco_status dsc_session_dealloc(disco_session *session, int64_t reg_id) {
   dsc_engine *engine = session->engine;
-  uint32_t waiting = 0;
-  if (engine->fork_generation != dsc_fork_generation()) return dsc_enter(engine, "dealloc_reg");
-  uint32_t generation = dsc_idpool_generation(&engine->registers, reg_id);
-  if (generation == 0 || !dsc_idpool_release(&engine->registers, (uint32_t)reg_id, generation, &waiting))
-    return not_live(reg_id);
-  dsc_publish_releases(engine);
-  return DISCO_OK;
+  disco_status status = dsc_enter(engine, "dealloc_reg");
+  if (status != DISCO_OK) return status;
+  if (dsc_idpool_generation(&engine->registers, reg_id) == 0) return not_live(reg_id);
+  dsc_command command = {.message = DSC_MESSAGE_KillReg, .reg = (uint32_t)reg_id, .kills = true};
+  return dsc_issue(engine, &command, DISCO_FOREVER);
 }
 
 disco_status dsc_session_copy(disco_session *session, uint8_t message, TVMFFIObject *host, dsc_dref *dref) {

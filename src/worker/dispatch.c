@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/memory.h"
+#include "base/compiler.h"
 #include "base/text.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
@@ -11,7 +11,7 @@
 #include "wire/codec.h"
 #include "worker/worker.h"
 
-static disco_status fail_poisoned(const char *what, int64_t index, uint32_t reg, const TVMFFIAny *poison) {
+static DSC_COLD disco_status fail_poisoned(const char *what, int64_t index, uint32_t reg, const TVMFFIAny *poison) {
   char name[48];
   (void)snprintf(name, sizeof(name), index < 0 ? "%s" : "%s %lld", what, (long long)index);
   return dsc_fail(
@@ -22,7 +22,7 @@ static disco_status fail_poisoned(const char *what, int64_t index, uint32_t reg,
 
 /* The slots of a call become its arguments: DRefs are replaced by this worker's registers. Everything stays borrowed.
  */
-static disco_status load_args(dsc_worker *worker, const dsc_record *record) {
+static __attribute__((noinline)) disco_status load_args(dsc_worker *worker, const dsc_record *record) {
   uint32_t count = record->num_args;
   if (count > worker->args_size) {
     TVMFFIAny *args = realloc(worker->args, (size_t)count * 2 * sizeof(*args));
@@ -51,36 +51,42 @@ static disco_status load_args(dsc_worker *worker, const dsc_record *record) {
 }
 
 /* A result may be a borrowed form if the function is careless: a register never holds one. */
-static disco_status store_result(dsc_worker *worker, uint32_t reg, TVMFFIAny result) {
-  int32_t index = result.type_index;
-  if ((index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged) {
-    TVMFFIAny owned;
-    disco_status status = dsc_value_own(&result, "the result", &owned);
-    if (status != DISCO_OK) return status;
-    result = owned;
-  }
-  if (reg == 0) {
-    dsc_value_drop(&result);
-    return DISCO_OK;
-  }
-  return dsc_registers_set(&worker->registers, reg, result);
+static DSC_COLD disco_status own_result(TVMFFIAny *result) {
+  int32_t index = result->type_index;
+  bool borrowed =
+      (index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged;
+  TVMFFIAny owned;
+  if (!borrowed) return DISCO_OK;
+  disco_status status = dsc_value_own(result, "the result", &owned);
+  if (status == DISCO_OK) *result = owned;
+  return status;
 }
 
-static disco_status run_CallPacked(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
-  (void)ret_stop;
+static DSC_COLD disco_status not_a_function(uint32_t reg, const TVMFFIAny *value) {
+  if (dsc_is_poison(value)) return fail_poisoned("the function", -1, reg, value);
+  return dsc_fail(DISCO_TYPE, "register %u does not hold a Function but `%s`", reg, dsc_value_type_name(value));
+}
+
+static DSC_COLD disco_status function_raised(void) { return dsc_error_take_raised(DISCO_RAISED); }
+
+/* The hot one: everything rare stands apart. */
+static inline disco_status run_CallPacked(dsc_worker *worker, const dsc_record *record) {
   TVMFFIAny function = dsc_registers_get(&worker->registers, record->target);
-  if (function.type_index != kTVMFFIFunction) {
-    if (dsc_is_poison(&function)) return fail_poisoned("the function", -1, record->target, &function);
-    return dsc_fail(DISCO_TYPE, "register %u does not hold a Function but `%s`", record->target,
-                    dsc_value_type_name(&function));
+  if (DSC_UNLIKELY(function.type_index != kTVMFFIFunction)) return not_a_function(record->target, &function);
+  if (record->num_args > 0) {
+    disco_status status = load_args(worker, record);
+    if (DSC_UNLIKELY(status != DISCO_OK)) return status;
   }
-  disco_status status = record->num_args > 0 ? load_args(worker, record) : DISCO_OK;
-  if (status != DISCO_OK) return status;
   TVMFFIAny result = dsc_none();
-  if (dsc_function_cell(function.v_obj)->safe_call(function.v_obj, worker->args, (int32_t)record->num_args, &result) !=
-      0)
-    return dsc_error_take_raised(DISCO_RAISED);
-  return store_result(worker, record->reg, result);
+  TVMFFISafeCallType safe_call = dsc_function_cell(function.v_obj)->safe_call;
+  if (DSC_UNLIKELY(safe_call(function.v_obj, worker->args, record->num_args, &result) != 0)) return function_raised();
+  if (DSC_UNLIKELY((uint32_t)result.type_index > kTVMFFIDevice && result.type_index < kTVMFFIStaticObjectBegin)) {
+    disco_status status = own_result(&result);
+    if (status != DISCO_OK) return status;
+  }
+  if (record->reg != 0) return dsc_registers_set(&worker->registers, record->reg, result);
+  dsc_value_drop(&result);
+  return DISCO_OK;
 }
 
 static disco_status run_GetGlobalFunc(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
@@ -209,14 +215,21 @@ static disco_status run_DebugSetRegister(dsc_worker *worker, const dsc_record *r
   return DISCO_OK;
 }
 
-disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+static DSC_COLD disco_status dispatch_rare(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   switch (record->message) {
+#define run_CallPacked(worker, record, ret_stop) run_CallPacked(worker, record)
 #define DISPATCH_CASE(name, number, skippable, reg, target, slots, meaning) \
   case number: return run_##name(worker, record, ret_stop);
     DSC_MESSAGE_LIST(DISPATCH_CASE)
 #undef DISPATCH_CASE
+#undef run_CallPacked
   default: return dsc_fail(DISCO_LOST, "worker %d does not know message %u", worker->setup.id, record->message);
   }
+}
+
+disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+  if (DSC_LIKELY(record->message == DSC_MESSAGE_CallPacked)) return run_CallPacked(worker, record);
+  return dispatch_rare(worker, record, ret_stop);
 }
 
 void dsc_worker_skip(dsc_worker *worker, const dsc_record *record, uint64_t cause) {

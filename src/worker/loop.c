@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/compiler.h"
 #include "base/inject.h"
 #include "base/memory.h"
 #include "wire/codec.h"
@@ -66,7 +67,7 @@ static int64_t look_after_releases(dsc_wait *wait) {
 }
 
 /* Until a record is there; an error means the session is over. */
-static disco_status wait_for_commands(dsc_worker *worker) {
+static __attribute__((noinline)) disco_status wait_for_commands(dsc_worker *worker) {
   worker_wait wait = {{.ready = has_news,
                        .arm = arm_asleep,
                        .before_sleep = look_after_releases,
@@ -110,7 +111,7 @@ void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, T
 /* ---- Failures ---- */
 
 /* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record. */
-static void look_at_failures(dsc_worker *worker, uint64_t failures) {
+static DSC_COLD void look_at_failures(dsc_worker *worker, uint64_t failures) {
   worker->failures_seen = failures;
   worker->skip_after = UINT64_MAX;
   for (int32_t i = 0; i < worker->segment->num_workers; i++) {
@@ -120,7 +121,7 @@ static void look_at_failures(dsc_worker *worker, uint64_t failures) {
 }
 
 /* The order matters: slot, failed, count, and later done. Whoever sees done sees the failure. */
-static void record_failure(dsc_worker *worker, const dsc_record *record) {
+static DSC_COLD void record_failure(dsc_worker *worker, const dsc_record *record) {
   dsc_worker_skip(worker, record, record->sequence); /* poison */
   if (record->message == DSC_MESSAGE_GetGlobalFunc) {
     TVMFFIAny poison = {.type_index = DSC_POISON, .v_int64 = (int64_t)record->sequence};
@@ -166,7 +167,7 @@ static void announce(dsc_worker *worker, uint64_t sequence, bool failed) {
 }
 
 /* Returns whether a failure was recorded: then every sleeper must hear of it. */
-static bool run_record(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   dsc_status_line *line = worker->line;
   bool failed = false;
   uint64_t failures = dsc_load_acquire(&worker->segment->failures); /* acquire: segment.failures */
@@ -191,7 +192,7 @@ static bool run_record(dsc_worker *worker, const dsc_record *record, bool *ret_s
   return failed;
 }
 
-void dsc_worker_run(dsc_worker *worker) {
+DSC_HOT void dsc_worker_run(dsc_worker *worker) {
   bool stop = false;
   dsc_current_worker = worker;
   dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);

@@ -120,7 +120,7 @@ DISCO_API disco_session *disco_dref_session(const disco_dref *dref);
 
 /* A DRef to the global function `name` on every worker. Looked up now if it is registered, else by each worker when it
  * comes to this command (an earlier one may register it); if it is missing there too, that worker fails with
- * DISCO_RAISED, kind ValueError, and the nearest names. */
+ * DISCO_VALUE and the nearest names. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_get_global_func(disco_session *session, const char *name,
                                                                     disco_dref **ret_func);
 

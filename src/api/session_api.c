@@ -182,7 +182,8 @@ disco_status disco_session_is_done(const disco_session *session, int32_t worker,
   REQUIRE(session);
   REQUIRE(ret_done);
   const dsc_engine *engine = session->engine;
-  disco_status status = dsc_check_worker(engine, worker, true);
+  disco_status status = dsc_enter_fork(engine, "is_done");
+  if (status == DISCO_OK) status = dsc_check_worker(engine, worker, true);
   if (status != DISCO_OK) return status;
   int32_t first = worker == DISCO_ALL_WORKERS ? 0 : worker,
           last = worker == DISCO_ALL_WORKERS ? engine->settings.num_workers - 1 : worker;
@@ -268,6 +269,8 @@ disco_status disco_session_last_error(disco_session *session, int32_t index, dis
   REQUIRE(ret_error);
   dsc_engine *engine = session->engine;
   dsc_error copy;
+  disco_status status = dsc_enter_fork(engine, "last_error");
+  if (status != DISCO_OK) return status;
   (void)dsc_lock_take(&engine->lock, NULL); /* held for an issue at most */
   uint64_t kept = engine->history_count < DSC_HISTORY ? engine->history_count : DSC_HISTORY;
   bool there = index >= 0 && (uint64_t)index < kept;
@@ -283,13 +286,15 @@ disco_status disco_session_get_stats(disco_session *session, disco_session_stats
   REQUIRE(session);
   REQUIRE(ret_stats);
   if (ret_stats->struct_size == 0) return dsc_fail(DISCO_VALUE, "%s: set struct_size first", __func__);
-  return dsc_engine_stats(session->engine, ret_stats);
+  disco_status status = dsc_enter_fork(session->engine, "get_stats");
+  return status == DISCO_OK ? dsc_engine_stats(session->engine, ret_stats) : status;
 }
 
 disco_status disco_session_dump(disco_session *session, char **ret_text) {
   REQUIRE(session);
   REQUIRE(ret_text);
-  return dsc_engine_dump(session->engine, ret_text);
+  disco_status status = dsc_enter_fork(session->engine, "dump");
+  return status == DISCO_OK ? dsc_engine_dump(session->engine, ret_text) : status;
 }
 
 void disco_text_free(char *text) { free(text); }

@@ -71,7 +71,7 @@ disco_status disco_publish(void) {
 }
 
 __attribute__((constructor)) static void load(void) {
-  dsc_log_from_environment();
+  dsc_log_install();
   dsc_fork_install();
   look_for_other_copies();
   if (unusable[0] != 0) {

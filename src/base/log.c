@@ -41,7 +41,11 @@ static void to_stderr(void *context, int level, const char *message) {
   if (size > 0 && write(STDERR_FILENO, line, (size_t)size) < 0) return; /* nowhere to say so */
 }
 
-void dsc_log_from_environment(void) {
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void after_fork(void) { pthread_mutex_unlock(&lock); }
+
+void dsc_log_install(void) {
+  (void)pthread_atfork(before_fork, after_fork, after_fork); /* a child could never take a lock that was held */
   static const struct {
     const char *name;
     int level;

@@ -9,7 +9,7 @@ typedef void (*dsc_log_fn)(void *context, int level, const char *message);
 
 void dsc_log_set(dsc_log_fn fn, void *context, int level);
 void dsc_log(int level, const char *format, ...) DISCO_PRINTF(2, 3);
-/* Install a callback that writes lines to stderr when DISCO_LOG asks for it: once, at load. */
-void dsc_log_from_environment(void);
+/* Once, at load: install a callback that writes lines to stderr when DISCO_LOG asks for it. */
+void dsc_log_install(void);
 
 #endif

@@ -59,7 +59,7 @@ static void nothing_is_printed_by_default(void **state) {
   (void)state;
   char text[256];
   unsetenv("DISCO_LOG");
-  dsc_log_from_environment();
+  dsc_log_install();
   capture_stderr(log_one_of_each, text, sizeof(text));
   assert_string_equal(text, "");
 }
@@ -68,15 +68,15 @@ static void the_environment_asks_for_stderr(void **state) {
   (void)state;
   char text[256];
   setenv("DISCO_LOG", "warn", 1);
-  dsc_log_from_environment();
+  dsc_log_install();
   capture_stderr(log_one_of_each, text, sizeof(text));
   assert_string_equal(text, "libdisco error: an error 1\nlibdisco warning: a warning 2\n");
   setenv("DISCO_LOG", "INFO", 1);
-  dsc_log_from_environment();
+  dsc_log_install();
   capture_stderr(log_one_of_each, text, sizeof(text));
   assert_string_equal(text, "libdisco error: an error 1\nlibdisco warning: a warning 2\nlibdisco info: news 3\n");
   setenv("DISCO_LOG", "error", 1);
-  dsc_log_from_environment();
+  dsc_log_install();
   capture_stderr(log_one_of_each, text, sizeof(text));
   assert_string_equal(text, "libdisco error: an error 1\n");
 }
@@ -85,7 +85,7 @@ static void an_unknown_wish_changes_nothing(void **state) {
   (void)state;
   char text[256];
   setenv("DISCO_LOG", "loud", 1);
-  dsc_log_from_environment();
+  dsc_log_install();
   unsetenv("DISCO_LOG");
   capture_stderr(log_one_of_each, text, sizeof(text));
   assert_string_equal(text, "");

@@ -50,9 +50,14 @@ void dsc_shared_memory_discard(dsc_shared_memory *memory, size_t offset) {
   if (offset < memory->bytes) (void)madvise((char *)memory->base + offset, memory->bytes - offset, MADV_REMOVE);
 }
 
+void dsc_shared_memory_seclude(dsc_shared_memory *memory) {
+  if (memory->fd >= 0) close(memory->fd);
+  memory->fd = -1;
+}
+
 void dsc_shared_memory_destroy(dsc_shared_memory *memory) {
   if (memory->base == NULL) return;
   munmap(memory->base, memory->bytes);
-  close(memory->fd);
+  dsc_shared_memory_seclude(memory);
   *memory = (dsc_shared_memory){NULL, 0, -1};
 }

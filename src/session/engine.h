@@ -140,6 +140,8 @@ typedef struct {
 /* session.c: make the DRef of a register in the memory that came with its id. */
 void dsc_dref_place(void *memory, disco_session *session, uint32_t reg, uint32_t generation);
 
+/* Is this still the process that made the session? DISCO_RUNTIME in a forked child: for calls that look only. */
+disco_status dsc_enter_fork(const dsc_engine *engine, const char *what);
 /* May this thread use the session now? DISCO_CLOSED, DISCO_RUNTIME (forked child; the session's own worker). */
 disco_status dsc_enter(const dsc_engine *engine, const char *what);
 /* Post a command; waits only for room in the ring. An untold failure is returned instead, and nothing is posted. */

@@ -7,12 +7,18 @@
 #include "base/inject.h"
 #include "session/engine.h"
 
-disco_status dsc_enter(const dsc_engine *engine, const char *what) {
+disco_status dsc_enter_fork(const dsc_engine *engine, const char *what) {
   if (engine->fork_generation != dsc_fork_generation())
     return dsc_fail(
         DISCO_RUNTIME,
         "%s: this session belongs to process %lld, of which this one is a forked child: make a session of your own",
         what, (long long)engine->pid);
+  return DISCO_OK;
+}
+
+disco_status dsc_enter(const dsc_engine *engine, const char *what) {
+  disco_status status = dsc_enter_fork(engine, what);
+  if (DSC_UNLIKELY(status != DISCO_OK)) return status;
   if (dsc_load_relaxed(&engine->state) != DSC_READY)
     return dsc_fail(DISCO_CLOSED, "%s: the session was shut down; make a new one", what);
   const dsc_worker *self = dsc_worker_current();
@@ -108,6 +114,7 @@ void dsc_leave(dsc_engine *engine) {
 }
 
 void dsc_publish_releases(dsc_engine *engine) {
+  if (engine->fork_generation != dsc_fork_generation()) return; /* the ring is still the parent's */
   if (dsc_load_relaxed(&engine->state) != DSC_READY || !dsc_lock_try(&engine->lock)) return;
   (void)post_releases(engine);
   dsc_leave(engine);

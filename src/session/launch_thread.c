@@ -28,6 +28,7 @@ static int64_t look_after_releases(void *context) {
 }
 
 disco_status dsc_launch_threads(dsc_engine *engine) {
+  dsc_shared_memory_seclude(&engine->segment.memory); /* all workers share this mapping */
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     dsc_worker_setup setup = {.id = i,
                               .local_id = i,

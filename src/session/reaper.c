@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "os/thread.h"
@@ -19,7 +20,12 @@ static pthread_cond_t work = PTHREAD_COND_INITIALIZER, idle = PTHREAD_COND_INITI
 static dsc_list live = {&live, &live};
 static job *jobs, **last_job = &jobs;
 static bool running, busy, exiting, hooked;
+static int backlog; /* engines submitted and not yet reaped */
 static uint32_t fork_generation;
+
+/* A fork must not find the lock in the middle of something: the child could never take it. */
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void after_fork(void) { pthread_mutex_unlock(&lock); }
 
 /* lock held. A forked child starts afresh: the engines on the lists are its parent's. */
 static void notice_fork(void) {
@@ -28,7 +34,10 @@ static void notice_fork(void) {
   dsc_list_init(&live);
   jobs = NULL;
   last_job = &jobs;
-  running = busy = false;
+  running = busy = exiting = false;
+  backlog = 0;
+  work = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* the parent's reaper was waiting on it */
+  idle = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
 static void *reap(void *argument) {
@@ -49,6 +58,7 @@ static void *reap(void *argument) {
     dsc_engine_unref(mine->engine);
     free(mine);
     pthread_mutex_lock(&lock);
+    backlog--;
   }
   return NULL;
 }
@@ -67,6 +77,7 @@ void dsc_reaper_submit(dsc_engine *engine, bool drop) {
   pthread_mutex_lock(&lock);
   *last_job = mine;
   last_job = &mine->next;
+  backlog++;
   pthread_cond_signal(&work);
   pthread_mutex_unlock(&lock);
 }
@@ -96,14 +107,29 @@ static void at_exit(void) {
   pthread_mutex_unlock(&lock);
 }
 
+/* lock held. A program that drops sessions faster than they can end makes new ones at the pace of the reaper. Bounded:
+ * what the reaper waits for may need something that the caller holds. */
+static void keep_pace(void) {
+  enum { MAX_BACKLOG = 32, LONGEST_MS = 1000 };
+  const struct timespec pause = {0, 1000000};
+  int64_t end = dsc_clock_deadline_ns(LONGEST_MS);
+  while (backlog > MAX_BACKLOG && dsc_clock_now_ns() < end) {
+    pthread_mutex_unlock(&lock);
+    (void)nanosleep(&pause, NULL);
+    pthread_mutex_lock(&lock);
+  }
+}
+
 disco_status dsc_reaper_register(dsc_engine *engine) {
   disco_status status = DISCO_OK;
   pthread_mutex_lock(&lock);
   notice_fork();
+  keep_pace();
   if (exiting) status = dsc_fail(DISCO_RUNTIME, "the process is exiting: no session can be made any more");
   if (status == DISCO_OK && !hooked) {
     hooked = true;
     (void)atexit(at_exit);
+    (void)pthread_atfork(before_fork, after_fork, after_fork);
   }
   if (status == DISCO_OK && !running) { /* made with the first session, so that no deleter ever has to */
     pthread_t thread;

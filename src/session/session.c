@@ -96,10 +96,8 @@ static disco_status issue_values(disco_session *session, dsc_command *command, d
 
 disco_status dsc_session_shutdown(disco_session *session) {
   dsc_engine *engine = session->engine;
-  if (engine->fork_generation != dsc_fork_generation())
-    return dsc_fail(DISCO_RUNTIME,
-                    "shutdown: this session belongs to process %lld, of which this one is a forked child",
-                    (long long)engine->pid);
+  disco_status status = dsc_enter_fork(engine, "shutdown");
+  if (status != DISCO_OK) return status;
   const dsc_worker *self = dsc_worker_current();
   if (self != NULL && self->setup.owner == engine) {
     dsc_reaper_submit(engine, false);

@@ -1,0 +1,284 @@
+#include "session/support.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Running ---- */
+
+int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, void (*register_more)(void)) {
+  alarm(60);
+  register_worker_functions();
+  if (register_more != NULL) register_more();
+  return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
+}
+
+int scaled(int n, int least) {
+  const char *text = getenv("DISCO_TEST_SCALE");
+  int scale = text != NULL ? atoi(text) : 1;
+  n /= scale > 0 ? scale : 1;
+  return n < least ? least : n;
+}
+
+void register_function(const char *name, TVMFFISafeCallType function) {
+  if (disco_register_function(name, function, NULL, NULL, false) == DISCO_OK) return;
+  (void)fprintf(stderr, "cannot register %s: %s\n", name, disco_last_error_text());
+  exit(2);
+}
+
+/* ---- Sessions ---- */
+
+disco_status start_session(const disco_session_options *options, disco_session **ret_session) {
+  return disco_session_create_threaded(options, ret_session);
+}
+
+bool workers_share_memory(void) { return true; }
+
+disco_session *make_session_with(const disco_session_options *options) {
+  disco_session *session = NULL;
+  expect_ok(start_session(options, &session));
+  assert_non_null(session);
+  return session;
+}
+
+disco_session *make_session(int32_t workers, int32_t groups) {
+  disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
+  return make_session_with(&options);
+}
+
+void end_session(disco_session *session) {
+  expect_ok(disco_session_shutdown(session));
+  disco_session_unref(session);
+}
+
+/* ---- Checks ---- */
+
+void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line) {
+  if (got == wanted) return;
+  print_error("%s\n  gave status %d (%s), not %d (%s)\n  last error: %s\n", expression, got, disco_status_kind(got),
+              wanted, disco_status_kind(wanted), disco_last_error_text());
+  _fail(file, line);
+}
+
+void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line) {
+  disco_error_info error = {.struct_size = sizeof(error), .kind = "none"};
+  if (got != DISCO_OK && disco_last_error(&error) == DISCO_OK && strcmp(error.kind, kind) == 0) return;
+  print_error("%s\n  gave status %d and a %s, not a %s\n  last error: %s\n", expression, got, error.kind, kind,
+              disco_last_error_text());
+  _fail(file, line);
+}
+
+void check_says(const char *part, const char *file, int line) {
+  if (strstr(disco_last_error_text(), part) != NULL) return;
+  print_error("the last error does not say \"%s\":\n  %s\n", part, disco_last_error_text());
+  _fail(file, line);
+}
+
+/* ---- Values ---- */
+
+TVMFFIAny any_bool(bool value) {
+  TVMFFIAny any = dsc_int(value);
+  any.type_index = kTVMFFIBool;
+  return any;
+}
+
+TVMFFIAny any_float(double value) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIFloat;
+  any.v_float64 = value;
+  return any;
+}
+
+TVMFFIAny any_raw(const char *text) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIRawStr;
+  any.v_c_str = text;
+  return any;
+}
+
+TVMFFIAny any_bytes(TVMFFIByteArray *bytes) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIByteArrayPtr;
+  any.v_ptr = bytes;
+  return any;
+}
+
+TVMFFIAny any_pointer(const void *pointer) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIOpaquePtr;
+  any.v_ptr = (void *)(uintptr_t)pointer;
+  return any;
+}
+
+TVMFFIAny any_device(DLDeviceType type, int32_t id) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIDevice;
+  any.v_device = (DLDevice){type, id};
+  return any;
+}
+
+TVMFFIAny any_dtype(uint8_t code, uint8_t bits, uint16_t lanes) {
+  TVMFFIAny any = dsc_none();
+  any.type_index = kTVMFFIDataType;
+  any.v_dtype = (DLDataType){code, bits, lanes};
+  return any;
+}
+
+TVMFFIAny any_object(void *object) { return dsc_object_value(object); }
+TVMFFIAny any_dref(disco_dref *dref) { return dsc_object_value(dref); }
+
+TVMFFIAny make_text(const char *text) {
+  TVMFFIByteArray bytes = {text, strlen(text)};
+  TVMFFIAny any = dsc_none();
+  assert_int_equal(TVMFFIStringFromByteArray(&bytes, &any), 0);
+  return any;
+}
+
+TVMFFIAny make_bytes(const char *text) {
+  TVMFFIByteArray bytes = {text, strlen(text)};
+  TVMFFIAny any = dsc_none();
+  assert_int_equal(TVMFFIBytesFromByteArray(&bytes, &any), 0);
+  return any;
+}
+
+TVMFFIAny call_here(const char *name, const TVMFFIAny *args, int32_t num_args) {
+  TVMFFIByteArray key = {name, strlen(name)};
+  TVMFFIObjectHandle function = NULL;
+  TVMFFIAny result = dsc_none();
+  assert_int_equal(TVMFFIFunctionGetGlobal(&key, &function), 0);
+  assert_non_null(function);
+  assert_int_equal(TVMFFIFunctionCall(function, (TVMFFIAny *)(uintptr_t)args, num_args, &result), 0);
+  dsc_object_unref(function);
+  return result;
+}
+
+TVMFFIAny element(const TVMFFIAny *array, int64_t index) {
+  assert_true(index >= 0 && index < length(array));
+  if (array->type_index == kTVMFFIShape) return dsc_int(((const TVMFFIShapeCell *)(array->v_obj + 1))->data[index]);
+  return ((const TVMFFIAny *)((const TVMFFISeqCell *)(array->v_obj + 1))->data)[index];
+}
+
+int64_t length(const TVMFFIAny *array) {
+  if (array->type_index == kTVMFFIShape) return (int64_t)((const TVMFFIShapeCell *)(array->v_obj + 1))->size;
+  assert_int_equal(array->type_index, kTVMFFIArray);
+  return ((const TVMFFISeqCell *)(array->v_obj + 1))->size;
+}
+
+bool is_text(const TVMFFIAny *value, const char *text) {
+  TVMFFIByteArray have;
+  return dsc_value_string(value, &have) && have.size == strlen(text) && memcmp(have.data, text, have.size) == 0;
+}
+
+TVMFFIObject *make_tensor(int32_t ndim, const int64_t *shape, float first) {
+  TVMFFIObjectHandle tensor = NULL;
+  int64_t count = 1;
+  expect_ok(disco_tensor_create(ndim, shape, (DLDataType){kDLFloat, 32, 1}, (DLDevice){kDLCPU, 0}, &tensor));
+  for (int32_t i = 0; i < ndim; i++) count *= shape[i];
+  for (int64_t i = 0; i < count; i++) floats_of(tensor)[i] = first + (float)i;
+  return tensor;
+}
+
+DLTensor *tensor_of(const void *object) { return (DLTensor *)((TVMFFIObject *)(uintptr_t)object + 1); }
+float *floats_of(const void *object) {
+  return (float *)((char *)tensor_of(object)->data + tensor_of(object)->byte_offset);
+}
+
+/* ---- Calls ---- */
+
+disco_dref *find(disco_session *session, const char *name) {
+  disco_dref *func = NULL;
+  expect_ok(disco_session_get_global_func(session, name, &func));
+  return func;
+}
+
+disco_dref *call(disco_session *session, disco_dref *func, const TVMFFIAny *args, int32_t num_args) {
+  disco_dref *result = NULL;
+  expect_ok(disco_call(session, func, args, num_args, &result));
+  assert_non_null(result);
+  return result;
+}
+
+disco_dref *put(disco_session *session, TVMFFIAny value) {
+  disco_dref *dref = NULL;
+  expect_ok(disco_session_put(session, &value, &dref));
+  return dref;
+}
+
+TVMFFIAny get(disco_dref *dref, int32_t worker) {
+  TVMFFIAny value = dsc_none();
+  expect_ok(disco_debug_get(dref, worker, WAIT_MS, &value));
+  return value;
+}
+
+int64_t get_int(disco_dref *dref, int32_t worker) {
+  TVMFFIAny value = get(dref, worker);
+  assert_int_equal(value.type_index, kTVMFFIInt);
+  return value.v_int64;
+}
+
+void sync_all(disco_session *session) { expect_ok(disco_session_sync(session, DISCO_ALL_WORKERS, WAIT_MS)); }
+
+disco_session_stats stats_of(disco_session *session) {
+  disco_session_stats stats = {.struct_size = sizeof(stats)};
+  expect_ok(disco_session_get_stats(session, &stats));
+  return stats;
+}
+
+/* ---- Gates ---- */
+
+void gate_open(gate *self) {
+  assert_int_equal(pipe(self->arrived), 0);
+  assert_int_equal(pipe(self->go), 0);
+}
+
+void gate_close(gate *self) {
+  for (int i = 0; i < 2; i++) {
+    close(self->arrived[i]);
+    close(self->go[i]);
+  }
+}
+
+void gate_args(const gate *self, int32_t worker, TVMFFIAny ret_args[4]) {
+  ret_args[0] = dsc_int(worker);
+  ret_args[1] = dsc_int(getpid());
+  ret_args[2] = dsc_int(self->arrived[1]);
+  ret_args[3] = dsc_int(self->go[0]);
+}
+
+void gate_await(gate *self, int count) {
+  for (int i = 0; i < count; i++) {
+    struct pollfd look = {.fd = self->arrived[0], .events = POLLIN};
+    char byte;
+    assert_int_equal(poll(&look, 1, WAIT_MS), 1);
+    assert_int_equal(read(self->arrived[0], &byte, 1), 1);
+  }
+}
+
+_Atomic int gates_opened; /* the pipe orders both sides; this shows it to the thread sanitizer */
+
+void gate_release(gate *self, int count) {
+  atomic_fetch_add(&gates_opened, 1);
+  for (int i = 0; i < count; i++) assert_int_equal(write(self->go[1], "x", 1), 1);
+}
+
+void gate_hold(gate *self, disco_session *session, int32_t worker) {
+  TVMFFIAny args[4];
+  disco_dref *func = find(session, "test.gate");
+  gate_args(self, worker, args);
+  expect_ok(disco_call(session, func, args, 4, NULL));
+  disco_dref_unref(func);
+  gate_await(self, worker == DISCO_ALL_WORKERS ? disco_session_num_workers(session) : 1);
+}
+
+void sleep_ms(int ms) {
+  struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+  while (nanosleep(&time, &time) != 0 && errno == EINTR) continue;
+}
+
+int await_count(_Atomic int *counter, int wanted) {
+  for (int waited = 0; atomic_load(counter) < wanted && waited < WAIT_MS; waited++) sleep_ms(1);
+  return atomic_load(counter);
+}

@@ -1,0 +1,132 @@
+/* What every test of this suite shares: how sessions are made, checks that say what went wrong, values, gates.
+ *
+ * The tests say what a session promises, whatever its workers are. So all sessions come from make_session(), worker
+ * functions stand in functions.c and are registered by name, gates work between processes, and a test that needs one
+ * address space asks workers_share_memory(). Checks may fail on the test's own thread only. */
+#ifndef SESSION_SUPPORT_H
+#define SESSION_SUPPORT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "disco/disco.h"
+#include "disco/worker.h"
+#include "ffi/value.h"
+
+enum { WAIT_MS = 5000 }; /* the longest any wait of a test may take */
+
+/* ---- Running ---- */
+
+/* The body of every main(): registers the suite's worker functions and those of `register_more` (may be NULL), then
+ * runs the tests against a clock. */
+int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, void (*register_more)(void));
+#define RUN_SUITE(tests, register_more) \
+  run_suite(__FILE__, (tests), sizeof(tests) / sizeof((tests)[0]), (register_more))
+
+/* n divided by DISCO_TEST_SCALE, at least `least`. */
+int scaled(int n, int least);
+
+/* Register a worker function; fails the program when the name is taken. */
+void register_function(const char *name, TVMFFISafeCallType function);
+
+/* ---- Sessions ---- */
+
+/* The only place of the suite that starts workers. */
+disco_status start_session(const disco_session_options *options, disco_session **ret_session);
+disco_session *make_session(int32_t workers, int32_t groups);
+disco_session *make_session_with(const disco_session_options *options);
+/* Shut down (which must succeed) and drop the reference. */
+void end_session(disco_session *session);
+/* Do controller and workers see the same objects and variables? */
+bool workers_share_memory(void);
+
+/* ---- Checks ---- */
+
+void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line);
+void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line);
+void check_says(const char *part, const char *file, int line);
+#define expect_ok(call) check_status((call), DISCO_OK, #call, __FILE__, __LINE__)
+#define expect_status(status, call) check_status((call), (status), #call, __FILE__, __LINE__)
+/* It fails with an error of this kind: what a worker's command failed with. */
+#define expect_kind(kind, call) check_kind((call), (kind), #call, __FILE__, __LINE__)
+/* This thread's last error contains `part`. */
+#define expect_says(part) check_says((part), __FILE__, __LINE__)
+/* Both at once. */
+#define expect_refused(status, part, call) (expect_status((status), (call)), expect_says(part))
+
+/* ---- Values ---- */
+
+TVMFFIAny any_bool(bool value);
+TVMFFIAny any_float(double value);
+TVMFFIAny any_raw(const char *text);         /* borrowed, type index 8 */
+TVMFFIAny any_bytes(TVMFFIByteArray *bytes); /* borrowed, type index 9 */
+TVMFFIAny any_pointer(const void *pointer);
+TVMFFIAny any_device(DLDeviceType type, int32_t id);
+TVMFFIAny any_dtype(uint8_t code, uint8_t bits, uint16_t lanes);
+TVMFFIAny any_dref(disco_dref *dref);   /* borrowed */
+TVMFFIAny any_object(void *object);     /* borrowed */
+TVMFFIAny make_text(const char *text);  /* owned, 11 or 65 */
+TVMFFIAny make_bytes(const char *text); /* owned, 12 or 66 */
+
+/* A list of values and its length: two arguments. */
+#define VALUES(...) \
+  (const TVMFFIAny[]){__VA_ARGS__}, (int32_t)(sizeof((const TVMFFIAny[]){__VA_ARGS__}) / sizeof(TVMFFIAny))
+#define NO_VALUES NULL, 0
+
+/* Call a global function here: ffi.Array, ffi.Shape, ... The result is owned. */
+TVMFFIAny call_here(const char *name, const TVMFFIAny *args, int32_t num_args);
+/* An element of an array or shape, borrowed. */
+TVMFFIAny element(const TVMFFIAny *array, int64_t index);
+int64_t length(const TVMFFIAny *array);
+/* Is it this text, in any of the forms of a string? */
+bool is_text(const TVMFFIAny *value, const char *text);
+/* A float32 tensor on the CPU with the values first, first + 1, ...; and its data. */
+TVMFFIObject *make_tensor(int32_t ndim, const int64_t *shape, float first);
+DLTensor *tensor_of(const void *object);
+float *floats_of(const void *object);
+
+/* ---- Calls ---- */
+
+disco_dref *find(disco_session *session, const char *name);
+disco_dref *call(disco_session *session, disco_dref *func, const TVMFFIAny *args, int32_t num_args);
+disco_dref *put(disco_session *session, TVMFFIAny value);
+/* A copy of the register's value, owned. */
+TVMFFIAny get(disco_dref *dref, int32_t worker);
+int64_t get_int(disco_dref *dref, int32_t worker);
+void sync_all(disco_session *session);
+disco_session_stats stats_of(disco_session *session);
+
+/* ---- Gates: a function that a worker hangs in until the test says otherwise ---- */
+
+typedef struct {
+  int arrived[2], go[2]; /* pipes, which a worker of another process opens through /proc */
+} gate;
+
+extern _Atomic int gates_opened;
+void gate_open(gate *self);
+void gate_close(gate *self);
+/* The four arguments of test.gate for `worker` (-1: every worker stops). */
+void gate_args(const gate *self, int32_t worker, TVMFFIAny ret_args[4]);
+/* Wait until `count` workers stand there. */
+void gate_await(gate *self, int count);
+void gate_release(gate *self, int count);
+/* Post test.gate and wait until the worker (-1: all) is in it. The result register is dropped. */
+void gate_hold(gate *self, disco_session *session, int32_t worker);
+
+/* Wait until *counter is at least `wanted`; returns what it is. */
+int await_count(_Atomic int *counter, int wanted);
+void sleep_ms(int ms);
+
+/* ---- functions.c ---- */
+void register_worker_functions(void);
+/* Body of test.gate: stand at the gate that args[0..3] describe, if this worker is meant. */
+int stand_at_gate(const TVMFFIAny *args, int32_t num_args);
+
+#endif

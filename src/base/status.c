@@ -19,6 +19,14 @@ const char *disco_status_kind(disco_status status) {
   return "";
 }
 
+disco_status dsc_status_of_kind(const char *name) {
+#define KIND_TEST(status, value, kind, meaning) \
+  if (value != DISCO_OK && strcmp(name, kind) == 0) return DISCO_##status;
+  DISCO_STATUS_LIST(KIND_TEST)
+#undef KIND_TEST
+  return DISCO_RAISED;
+}
+
 void dsc_error_init(dsc_error *error) {
   memset(error, 0, sizeof(*error));
   error->worker = error->group = error->signal_number = error->exit_status = -1;

@@ -30,6 +30,9 @@ void dsc_error_copy(const dsc_error *error, dsc_error *ret_copy);
 /* Fill what the caller's struct_size has room for; the strings stay the error's. */
 void dsc_error_view(const dsc_error *error, disco_error_info *ret_info);
 
+/* The first status of this kind (DISCO_VALUE for "ValueError"), DISCO_RAISED for kinds that are not in the list. */
+disco_status dsc_status_of_kind(const char *kind);
+
 /* Replace this thread's error by `status` with the sentence, and return `status`: `return dsc_fail(DISCO_VALUE,
  * "...")`. */
 disco_status dsc_fail(disco_status status, const char *format, ...) DISCO_PRINTF(2, 3);

@@ -117,11 +117,18 @@ static bool post_until(dsc_engine *engine, int64_t deadline_ns) {
 
 typedef struct {
   dsc_wait wait;
+  dsc_engine *engine;
   dsc_status_line *line;
 } ended_wait;
 
 static bool has_ended(dsc_wait *wait) {
   return dsc_load_acquire(&((ended_wait *)wait)->line->ended) != 0; /* acquire: status.ended */
+}
+
+/* A worker may be stuck behind replies that nobody fetched: it says so at the controllers' bell. */
+static int64_t drain_before_sleep(dsc_wait *wait) {
+  dsc_drain_replies(((ended_wait *)wait)->engine);
+  return INT64_MAX;
 }
 
 /* Join what ends before the deadline; returns how many threads did not. */
@@ -130,8 +137,10 @@ static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     dsc_worker_thread *worker = &engine->threads[i];
     if (!worker->started || worker->joined) continue;
-    ended_wait wait = {{.ready = has_ended, .doorbell = &engine->segment.header->controllers},
-                       dsc_segment_status(engine->segment.header, i)};
+    ended_wait wait = {
+        {.ready = has_ended, .before_sleep = drain_before_sleep, .doorbell = &engine->segment.header->controllers},
+        engine,
+        dsc_segment_status(engine->segment.header, i)};
     dsc_guard guard = {.deadline_ns = deadline_ns};
     if (dsc_wait_until(&wait.wait, &engine->patience, &guard) == DISCO_OK) {
       pthread_join(worker->thread, NULL); /* it has nothing left to do but to end */

@@ -215,7 +215,11 @@ static disco_status judge(const dsc_pending *pending, int32_t count, uint32_t re
                       reg, worker, (long long)value->v_int64);
     if (!dsc_is_object(value)) return dsc_fail(DISCO_RUNTIME, "worker %d could not say why it failed", worker);
     dsc_object_ref(value->v_obj, 1);
-    return dsc_error_take_object(DISCO_RAISED, value->v_obj);
+    dsc_error_parts parts;
+    char kind[DSC_KIND_MAX];
+    dsc_error_parts_of(value->v_obj, &parts);
+    (void)snprintf(kind, sizeof(kind), "%.*s", (int)parts.kind.size, parts.kind.data);
+    return dsc_error_take_object(dsc_status_of_kind(kind), value->v_obj);
   }
   return DISCO_OK;
 }

@@ -68,6 +68,34 @@ static void test_concurrent(void **state) {
   assert_true(faults_library_threads_gone());
 }
 
+/* Sessions are made and ended by several threads at once, each its own. */
+static void open_and_close(faults_thread *self) {
+  disco_session_options options = faults_options(2, 1);
+  for (; self->number > 0 && self->status == DISCO_OK; self->number--) {
+    disco_session *session = NULL;
+    self->status = disco_session_create_threaded(&options, &session);
+    if (self->status == DISCO_OK) self->status = disco_session_sync(session, DISCO_ALL_WORKERS, FAULTS_BOUND_MS);
+    if (self->status == DISCO_OK && self->number % 2 == 0) self->status = disco_session_shutdown(session);
+    disco_session_unref(session);
+  }
+  faults_keep_error(self, self->status);
+}
+
+static void test_several_threads_with_their_own(void **state) {
+  (void)state;
+  enum { CALLERS = 4 };
+  faults_thread threads[CALLERS];
+  for (int i = 0; i < CALLERS; i++) {
+    threads[i] = (faults_thread){.run = open_and_close, .number = faults_scaled(200)};
+    faults_start(&threads[i]);
+  }
+  for (int i = 0; i < CALLERS; i++) {
+    faults_join(&threads[i]);
+    assert_int_equal(threads[i].status, DISCO_OK);
+  }
+  assert_true(faults_library_threads_gone());
+}
+
 /* ---- From a worker ---- */
 
 static disco_session *own_session; /* of the function below */
@@ -342,6 +370,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_idempotent),
       cmocka_unit_test(test_concurrent),
+      cmocka_unit_test(test_several_threads_with_their_own),
       cmocka_unit_test(test_from_a_worker),
       cmocka_unit_test(test_from_a_finalizer),
       cmocka_unit_test(test_with_calls_in_flight),

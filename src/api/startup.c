@@ -18,6 +18,7 @@
 #include "ffi/value.h"
 #include "os/fork.h"
 #include "os/library.h"
+#include "session/session.h"
 
 static char unusable[512]; /* why, or "" */
 static _Atomic bool published;
@@ -79,6 +80,7 @@ __attribute__((constructor)) static void load(void) {
     return;
   }
   (void)dsc_object_register_types();
+  dsc_session_install();
   const char *wish = getenv("DISCO_FFI_GLOBALS");
   if (wish != NULL && strcmp(wish, "0") == 0) return;
   bool extra = dsc_library_count("libtvm_runtime_extra", NULL, 0) > 0;

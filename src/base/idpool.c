@@ -50,14 +50,13 @@ uint32_t dsc_idpool_take(dsc_idpool *pool, uint32_t *ret_generation, void **ret_
   chunk->note[id % DSC_IDPOOL_CHUNK] = 0;
   *ret_generation = generation;
   *ret_handle = chunk->handle[id % DSC_IDPOOL_CHUNK];
-  dsc_bump(&pool->taken, 1);
+  dsc_store_relaxed(&pool->taken, dsc_load_relaxed(&pool->taken) + 1);
   return id;
 }
 
 static void make_free(dsc_idpool *pool, dsc_idpool_chunk *chunk, uint32_t id) {
   dsc_store_relaxed(&chunk->next[id % DSC_IDPOOL_CHUNK], pool->free);
   pool->free = id;
-  dsc_bump(&pool->freed, 1);
 }
 
 bool dsc_idpool_kill(dsc_idpool *pool, int64_t id) {
@@ -76,12 +75,20 @@ uint32_t dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation) 
     dsc_store_relaxed(&chunk->next[id % DSC_IDPOOL_CHUNK], (uint32_t)head);
     next = pack((head >> 32) + 1, id);
   } while (!dsc_cas(&pool->released, &head, next)); /* release: idpool.released, link and handle are the next taker's */
-  return (uint32_t)(next >> 32);
+  return (uint32_t)(next >> 32) - dsc_load_relaxed(&pool->told);
+}
+
+/* Lock held: take the whole released list over. */
+static void take_released(dsc_idpool *pool) {
+  uint64_t head = dsc_load_relaxed(&pool->released);
+  if ((uint32_t)head == 0) return;
+  while (!dsc_cas(&pool->released, &head, head & ~(uint64_t)UINT32_MAX)) continue; /* acquire: idpool.released */
+  pool->drained = (uint32_t)head;
+  dsc_store_relaxed(&pool->told, (uint32_t)(head >> 32));
 }
 
 uint32_t dsc_idpool_drain(dsc_idpool *pool, uint32_t *ids, uint32_t max) {
-  if (pool->drained == 0 && dsc_load_relaxed(&pool->released) != 0)
-    pool->drained = (uint32_t)atomic_exchange(&pool->released, 0); /* acquire: idpool.released */
+  if (pool->drained == 0) take_released(pool);
   uint32_t count = 0;
   while (pool->drained != 0 && count < max) {
     uint32_t id = pool->drained;
@@ -101,6 +108,6 @@ uint32_t dsc_idpool_generation(const dsc_idpool *pool, int64_t id) {
 }
 
 uint64_t dsc_idpool_live(dsc_idpool *pool) {
-  uint64_t gone = dsc_load_relaxed(&pool->freed) + dsc_idpool_waiting(pool), taken = dsc_load_relaxed(&pool->taken);
-  return taken > gone ? taken - gone : 0;
+  uint32_t released = (uint32_t)(atomic_load(&pool->released) >> 32);
+  return (uint32_t)(dsc_load_relaxed(&pool->taken) - released); /* modulo 2^32: there are fewer ids than that */
 }

@@ -30,11 +30,12 @@ typedef struct {
 } dsc_idpool_chunk;
 
 typedef struct {
-  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t released; /* count << 32 | first id */
+  _Alignas(DSC_CACHE_LINE) _Atomic uint64_t released; /* how many were ever, modulo 2^32, << 32 | first id waiting */
   _Alignas(DSC_CACHE_LINE) uint32_t drained; /* under the lock: taken off `released`, not yet told to the workers */
   uint32_t free;                             /* under the lock: may be handed out */
   uint32_t fresh;                            /* under the lock: never handed out yet, from here on */
-  _Atomic uint64_t taken, freed;             /* under the lock: live handles = taken - freed - waiting */
+  _Atomic uint32_t taken;                    /* under the lock: how many were ever, modulo 2^32 */
+  _Atomic uint32_t told;                     /* under the lock: how many left the released list */
   _Atomic(dsc_idpool_chunk *) *chunks;
 } dsc_idpool;
 
@@ -51,7 +52,10 @@ bool dsc_idpool_kill(dsc_idpool *pool, int64_t id);
 uint32_t dsc_idpool_release(dsc_idpool *pool, uint32_t id, uint32_t generation);
 /* Any thread. Ids on the released list that no record carries yet. A sequentially consistent load: part of the sleeper
  * handshake. */
-static inline uint32_t dsc_idpool_waiting(dsc_idpool *pool) { return (uint32_t)(atomic_load(&pool->released) >> 32); }
+static inline uint32_t dsc_idpool_waiting(dsc_idpool *pool) {
+  uint64_t head = atomic_load(&pool->released);
+  return (uint32_t)head == 0 ? 0 : (uint32_t)(head >> 32) - dsc_load_relaxed(&pool->told);
+}
 /* Lock held. Move up to max waiting ids into `ids` and make them free; returns how many. */
 uint32_t dsc_idpool_drain(dsc_idpool *pool, uint32_t *ids, uint32_t max);
 /* Lock held. True while drained ids wait for a record besides the released ones. */
@@ -68,7 +72,7 @@ static inline bool dsc_idpool_is_live(const dsc_idpool *pool, uint32_t id, uint3
   return dsc_load_relaxed(&chunk->generation[id % DSC_IDPOOL_CHUNK]) == generation;
 }
 
-/* Any thread. Ids whose handle lives, about (exact while nobody takes or gives back). */
+/* Any thread. Ids whose handle lives. */
 uint64_t dsc_idpool_live(dsc_idpool *pool);
 /* Any thread. The live generation of an id given by number, or 0 when it is not live. */
 uint32_t dsc_idpool_generation(const dsc_idpool *pool, int64_t id);

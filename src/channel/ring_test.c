@@ -146,7 +146,7 @@ static void full_is_null_and_overwrites_nothing(void **state) {
     ring *r = make_ring(256, 2);
     uint64_t first = 1, last = 0;
     for (int round = 0; round < 50; round++) {
-      while (put(r, last + 1, size, size)) last++;
+      while (put(r, last + 1, size, size)) assert_true(++last < first + 256 / size);
       for (int i = 0; i < 5; i++) assert_null(dsc_ring_claim(&r->writer, size));
       uint64_t needed = dsc_ring_needed(&r->writer, size);
       assert_true(get(r, 0, first, size)); /* one reader is not enough */

@@ -6,12 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/inject.h"
 #include "os/wait.h"
 
 static int scale(void) {
@@ -232,6 +234,47 @@ static void nobody_asleep_needs_no_ring(void **state) {
   assert_int_equal(bell.bell, 1);
 }
 
+/* ---- News at the two moments where a wake could be lost ---- */
+
+static void news_without_a_ring(const char *point, void *context) {
+  if (strcmp(point, "worker.before_sleep") == 0) dsc_store_release((_Atomic uint64_t *)context, 1);
+}
+
+/* The waker looked just before the sleeper said that it sleeps, so it did not ring. */
+static void news_before_the_last_look_are_seen(void **state) {
+  (void)state;
+  _Atomic uint64_t word = 0;
+  dsc_doorbell bell = {0};
+  dsc_patience patience = no_spin();
+  dsc_guard guard = {.deadline_ns = dsc_clock_now_ns() + 2000 * MS};
+  word_wait wait = {{.ready = reached, .doorbell = &bell}, &word, 1};
+  dsc_inject_set(news_without_a_ring, &word);
+  disco_status status = dsc_wait_until(&wait.wait, &patience, &guard);
+  dsc_inject_set(NULL, NULL);
+  assert_int_equal(status, DISCO_OK);
+  assert_int_equal(wait.wait.sleeps, 0);
+}
+
+static int64_t ring_now(dsc_wait *wait) {
+  dsc_store_release(((word_wait *)wait)->word, 1);
+  dsc_fence();
+  assert_true(dsc_doorbell_must_ring(wait->doorbell)); /* it has said that it sleeps */
+  dsc_doorbell_ring(wait->doorbell);
+  return INT64_MAX;
+}
+
+/* The ring comes after the last look, before the sleep. */
+static void a_ring_before_the_sleep_ends_it(void **state) {
+  (void)state;
+  _Atomic uint64_t word = 0;
+  dsc_doorbell bell = {0};
+  dsc_patience patience = no_spin();
+  dsc_guard guard = {.deadline_ns = dsc_clock_now_ns() + 2000 * MS};
+  word_wait wait = {{.ready = reached, .before_sleep = ring_now, .doorbell = &bell}, &word, 1};
+  assert_int_equal(dsc_wait_until(&wait.wait, &patience, &guard), DISCO_OK);
+  assert_true(dsc_clock_now_ns() < guard.deadline_ns);
+}
+
 /* ---- No wake is lost: two sides that answer each other, asleep nearly every time ---- */
 
 typedef struct {
@@ -333,6 +376,8 @@ int main(void) {
       cmocka_unit_test(a_wait_ticks),
       cmocka_unit_test(what_is_found_before_the_sleep_saves_it),
       cmocka_unit_test(nobody_asleep_needs_no_ring),
+      cmocka_unit_test(news_before_the_last_look_are_seen),
+      cmocka_unit_test(a_ring_before_the_sleep_ends_it),
       cmocka_unit_test(no_wake_is_lost),
       cmocka_unit_test(patience_learns),
   };

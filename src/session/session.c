@@ -23,8 +23,9 @@ static void delete_session(void *self, int flags) {
   if (flags & kTVMFFIObjectDeleterFlagBitMaskWeak) dsc_object_free(self);
 }
 
+void dsc_session_install(void) { dsc_object_session_deleter = delete_session; }
+
 disco_status dsc_session_create(const dsc_settings *settings, const void *creation_site, disco_session **ret_session) {
-  dsc_object_session_deleter = delete_session;
   disco_session *session = dsc_object_create(sizeof(*session), dsc_type_threaded_session, delete_session);
   if (session == NULL) return DISCO_MEMORY;
   disco_status status = dsc_engine_create(settings, session, creation_site, &session->engine);

@@ -5,6 +5,8 @@
 
 #include "session/engine.h"
 
+/* Once, at load: how the ffi room knows our sessions. */
+void dsc_session_install(void);
 disco_status dsc_session_create(const dsc_settings *settings, const void *creation_site, disco_session **ret_session);
 disco_status dsc_session_shutdown(disco_session *session);
 disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,

@@ -232,8 +232,10 @@ disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, b
   return dispatch_rare(worker, record, ret_stop);
 }
 
-void dsc_worker_skip(dsc_worker *worker, const dsc_record *record, uint64_t cause) {
-  if (record->message != DSC_MESSAGE_CallPacked || record->reg == 0) return;
-  TVMFFIAny poison = {.type_index = DSC_POISON, .v_int64 = (int64_t)cause};
-  (void)dsc_registers_set(&worker->registers, record->reg, poison);
+void dsc_worker_poison(dsc_worker *worker, const dsc_record *record, uint64_t cause) {
+  bool makes_a_value = record->message == DSC_MESSAGE_CallPacked || record->message == DSC_MESSAGE_GetGlobalFunc ||
+                       (record->message == DSC_MESSAGE_DebugSetRegister && (record->flags & DSC_RECORD_QUIET));
+  if (!makes_a_value || record->reg == 0) return;
+  if (dsc_registers_set(&worker->registers, record->reg, dsc_poison(cause)) != DISCO_OK)
+    worker->registers.missing = cause;
 }

@@ -122,18 +122,15 @@ static DSC_COLD void look_at_failures(dsc_worker *worker, uint64_t failures) {
 
 /* The order matters: slot, failed, count, and later done. Whoever sees done sees the failure. */
 static DSC_COLD void record_failure(dsc_worker *worker, const dsc_record *record) {
-  dsc_worker_skip(worker, record, record->sequence); /* poison */
-  if (record->message == DSC_MESSAGE_GetGlobalFunc) {
-    TVMFFIAny poison = {.type_index = DSC_POISON, .v_int64 = (int64_t)record->sequence};
-    (void)dsc_registers_set(&worker->registers, record->reg, poison);
+  if (!worker->failed_in_epoch) {
+    worker->failed_in_epoch = true;
+    dsc_failure_store(dsc_segment_error_slot(worker->segment, worker->setup.id), worker->segment->error_slot_bytes,
+                      record->sequence, record->name);
+    dsc_store_release(&worker->line->failed, record->sequence); /* release: status.failed */
+    DSC_POINT("worker.failed");
+    atomic_fetch_add(&worker->segment->failures, 1); /* release: segment.failures */
   }
-  if (worker->failed_in_epoch) return;
-  worker->failed_in_epoch = true;
-  dsc_failure_store(dsc_segment_error_slot(worker->segment, worker->setup.id), worker->segment->error_slot_bytes,
-                    record->sequence, record->name);
-  dsc_store_release(&worker->line->failed, record->sequence); /* release: status.failed */
-  DSC_POINT("worker.failed");
-  atomic_fetch_add(&worker->segment->failures, 1); /* release: segment.failures */
+  dsc_worker_poison(worker, record, record->sequence); /* last: without memory it writes a sentence of its own */
 }
 
 /* ---- The loop ---- */
@@ -180,7 +177,7 @@ static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool
   if (record->num_releases > 0) apply_releases(worker, record); /* before the call, skipped or not */
   if (failures != worker->failures_seen) look_at_failures(worker, failures);
   if (record->sequence > worker->skip_after && dsc_message_skippable(record->message)) {
-    dsc_worker_skip(worker, record, worker->skip_after);
+    dsc_worker_poison(worker, record, worker->skip_after);
     dsc_bump(&line->skipped, 1);
   } else if (dsc_worker_dispatch(worker, record, ret_stop) != DISCO_OK) {
     record_failure(worker, record);

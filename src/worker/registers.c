@@ -15,7 +15,8 @@ disco_status dsc_registers_grow(dsc_registers *registers, uint32_t reg) {
   if (size <= reg) size = reg + 1;
   TVMFFIAny *values = DSC_ALLOCATION_FAILS() ? NULL : realloc(registers->values, (size_t)size * sizeof(*values));
   if (values == NULL) return dsc_fail(DISCO_MEMORY, "no memory for %u registers", size);
-  for (uint32_t i = registers->size; i < size; i++) values[i] = dsc_none();
+  const TVMFFIAny unset = registers->missing == 0 ? dsc_none() : dsc_poison(registers->missing);
+  for (uint32_t i = registers->size; i < size; i++) values[i] = unset;
   registers->values = values;
   registers->size = size;
   return DISCO_OK;

@@ -12,6 +12,7 @@ enum { DSC_POISON = -3 };
 typedef struct {
   TVMFFIAny *values;
   uint32_t size;
+  uint64_t missing; /* a command whose register there was no memory for: what lies past the end is poisoned. 0: none */
 } dsc_registers;
 
 void dsc_registers_fini(dsc_registers *registers);
@@ -20,9 +21,14 @@ disco_status dsc_registers_grow(dsc_registers *registers, uint32_t reg);
 
 static inline bool dsc_is_poison(const TVMFFIAny *value) { return value->type_index == DSC_POISON; }
 
+static inline TVMFFIAny dsc_poison(uint64_t cause) {
+  return (TVMFFIAny){.type_index = DSC_POISON, .zero_padding = 0, .v_int64 = (int64_t)cause};
+}
+
 /* Borrowed; None when never written. */
 static inline TVMFFIAny dsc_registers_get(const dsc_registers *registers, uint32_t reg) {
-  return reg < registers->size ? registers->values[reg] : dsc_none();
+  if (reg < registers->size) return registers->values[reg];
+  return registers->missing == 0 ? dsc_none() : dsc_poison(registers->missing);
 }
 
 /* Takes over `value`; the old value is dropped after the new one is in place (its deleter may run user code). */

@@ -62,8 +62,8 @@ disco_status dsc_worker_require(const char *who, dsc_worker **ret_worker);
 
 /* Run one record. DISCO_OK, or a failure whose sentence is in the thread's error. *ret_stop is set by shutdown. */
 disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop);
-/* Do what a skipped record still owes: its result register is poisoned. */
-void dsc_worker_skip(dsc_worker *worker, const dsc_record *record, uint64_t cause);
+/* The register that this record was to fill has no value: command `cause` failed. */
+void dsc_worker_poison(dsc_worker *worker, const dsc_record *record, uint64_t cause);
 /* Post a reply; takes over `value`. Waits for room under the guard of the segment's fault word. */
 void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value);
 

@@ -140,7 +140,7 @@ static void test_many_live_registers(void **state) {
 
 typedef struct {
   disco_session *session;
-  disco_dref *id, *add, *value;
+  disco_dref *id, *add, *hold, *value;
   TVMFFIObjectHandle host;
 } world;
 
@@ -160,7 +160,7 @@ static disco_status act(world *w, int which) {
   disco_status status = DISCO_OK;
   switch (which) {
   case 0: status = disco_session_get_global_func(w->session, "faults.count", &result); break;
-  case 1: status = disco_call(w->session, w->id, &text, 1, &result); break;
+  case 1: status = faults_try(w->hold, &result, 3, faults_int(0), faults_int(0), text); break;
   case 2: status = disco_call(w->session, w->id, NULL, 0, &result); break;
   case 3:
     status = disco_debug_get_all(w->value, FAULTS_BOUND_MS, 3, values);
@@ -183,6 +183,7 @@ static void open_world(world *w) {
   w->session = faults_open(3);
   w->id = faults_function(w->session, "faults.id");
   w->add = faults_function(w->session, "faults.add");
+  w->hold = faults_function(w->session, "faults.hold");
   w->value = faults_call(w->id, 0);
   OK(faults_sync(w->session));
 }
@@ -190,6 +191,7 @@ static void open_world(world *w) {
 static void close_world(world *w) {
   disco_dref_unref(w->id);
   disco_dref_unref(w->add);
+  disco_dref_unref(w->hold);
   disco_dref_unref(w->value);
   faults_close(w->session);
 }
@@ -206,7 +208,7 @@ static void expect_usable(world *w) {
   disco_dref_unref(w->value);
   w->value = again;
   OK(faults_sync(w->session));
-  assert_int_equal(faults_stats(w->session).live_registers, 3);
+  assert_int_equal(faults_stats(w->session).live_registers, 4);
 }
 
 static void test_calls_without_memory(void **state) {
@@ -221,52 +223,95 @@ static void test_calls_without_memory(void **state) {
       disco_status status = act(&w, which);
       disco_status later = disco_session_sync(w.session, DISCO_ALL_WORKERS, FAULTS_BOUND_MS);
       failed = dsc_inject_fail_allocation(0) >= n;
-      assert_true(is_clean(status) || which == 1 /* faults.id takes no argument: told, perhaps to a later call */);
-      if (which != 1) assert_true(is_clean(later));
-      (void)faults_sync(w.session);
+      assert_true(is_clean(status) && is_clean(later));
+      faults_settle(w.session);
+      assert_true(is_clean(faults_sync(w.session)));
       expect_usable(&w);
     }
     close_world(&w);
   }
 }
 
+enum { MANY = 100 };
+
+/* Every register holds its value, or says that it has none: never a wrong one, and not nothing. */
+static void expect_values_or_poison(disco_dref *const *drefs) {
+  for (int i = 0; i < MANY; i++) {
+    for (int32_t worker = 0; drefs[i] != NULL && worker < 2; worker++) {
+      TVMFFIAny value = dsc_none();
+      disco_status status = disco_debug_get(drefs[i], worker, FAULTS_BOUND_MS, &value);
+      if (status != DISCO_OK) {
+        faults_refused(status, DISCO_VALUE, "ValueError", "has no value: command ");
+        continue;
+      }
+      if (value.type_index != kTVMFFIInt) print_error("register %d is of type %d\n", i, value.type_index);
+      assert_int_equal(value.type_index, kTVMFFIInt);
+      assert_int_equal(value.v_int64, 2 * i);
+    }
+  }
+}
+
 /* A fresh session, so that tables grow: names, registers, chunks of ids. */
-static void test_growing_without_memory(void **state) {
-  (void)state;
+static void grow_without_memory(bool put) {
   bool failed = true;
   for (long n = 1; failed; n++) {
-    enum { MANY = 100 };
     disco_dref *drefs[MANY] = {NULL};
-    int made = 0, refused = 0;
+    int refused = 0;
     disco_session *session = faults_open(2);
     disco_dref *add = faults_function(session, "faults.add");
     OK(faults_sync(session));
     assert_true(n < 2000);
     (void)dsc_inject_fail_allocation(n);
     for (int i = 0; i < MANY; i++) {
-      TVMFFIAny args[2] = {faults_int(i), faults_int(i)};
-      disco_status status = disco_call(session, add, args, 2, &drefs[i]);
+      TVMFFIAny args[2] = {faults_int(i), faults_int(i)}, twice = faults_int(2 * i);
+      disco_status status =
+          put ? disco_session_put(session, &twice, &drefs[i]) : disco_call(session, add, args, 2, &drefs[i]);
       assert_true(is_clean(status));
-      made += status == DISCO_OK;
       refused += status != DISCO_OK;
     }
-    disco_status status = faults_sync(session);
-    assert_true(is_clean(status));
+    assert_true(is_clean(faults_sync(session)));
     failed = dsc_inject_fail_allocation(0) >= n;
     faults_settle(session);
-    assert_true(refused <= 1 && made >= MANY - 1);
-    /* Every register holds its value, or says that it has none: never a wrong one. */
-    for (int i = 0; i < MANY; i++) {
-      for (int32_t worker = 0; drefs[i] != NULL && worker < 2; worker++) {
-        TVMFFIAny value = dsc_none();
-        status = disco_debug_get(drefs[i], worker, FAULTS_BOUND_MS, &value);
-        if (status != DISCO_OK) faults_refused(status, DISCO_VALUE, "ValueError", "has no value: command ");
-        if (status == DISCO_OK) assert_int_equal(value.type_index, kTVMFFIInt);
-        if (status == DISCO_OK) assert_int_equal(value.v_int64, 2 * i);
-      }
-      disco_dref_unref(drefs[i]);
-    }
+    assert_true(is_clean(faults_sync(session)));
+    assert_true(refused <= 1);
+    expect_values_or_poison(drefs);
+    for (int i = 0; i < MANY; i++) disco_dref_unref(drefs[i]);
     disco_dref_unref(add);
+    faults_close(session);
+  }
+}
+
+static void test_calls_grow_without_memory(void **state) {
+  (void)state;
+  grow_without_memory(false);
+}
+
+static void test_puts_grow_without_memory(void **state) {
+  (void)state;
+  grow_without_memory(true);
+}
+
+/* Poison needs room, too. */
+static void test_skipping_without_memory(void **state) {
+  (void)state;
+  bool failed = true;
+  for (long n = 1; failed; n++) {
+    disco_dref *drefs[MANY] = {NULL};
+    disco_session *session = faults_open(2);
+    disco_dref *add = faults_function(session, "faults.add"), *raise = faults_function(session, "faults.hold_raise");
+    faults_gate_close(0);
+    faults_post(raise, 3, faults_int(0), faults_int(FAULTS_ALL), faults_str("then skip"));
+    faults_gate_wait_inside(0, 2);
+    for (int i = 0; i < MANY; i++) drefs[i] = faults_call(add, 2, faults_int(i), faults_int(i));
+    (void)dsc_inject_fail_allocation(n); /* from here on only the workers allocate */
+    faults_gate_open(0);
+    faults_settle(session);
+    failed = dsc_inject_fail_allocation(0) >= n;
+    assert_int_equal(faults_sync(session), DISCO_RAISED);
+    expect_values_or_poison(drefs);
+    for (int i = 0; i < MANY; i++) disco_dref_unref(drefs[i]);
+    disco_dref_unref(add);
+    disco_dref_unref(raise);
     faults_close(session);
   }
 }
@@ -297,9 +342,10 @@ static void test_opening_and_closing_without_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_sessions_leave_nothing), cmocka_unit_test(test_registers_are_reused),
-      cmocka_unit_test(test_many_live_registers),    cmocka_unit_test(test_calls_without_memory),
-      cmocka_unit_test(test_growing_without_memory), cmocka_unit_test(test_opening_and_closing_without_memory),
+      cmocka_unit_test(test_sessions_leave_nothing),    cmocka_unit_test(test_registers_are_reused),
+      cmocka_unit_test(test_many_live_registers),       cmocka_unit_test(test_calls_without_memory),
+      cmocka_unit_test(test_calls_grow_without_memory), cmocka_unit_test(test_puts_grow_without_memory),
+      cmocka_unit_test(test_skipping_without_memory),   cmocka_unit_test(test_opening_and_closing_without_memory),
   };
   faults_begin();
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,8 +153,9 @@ def test_wrong_uses_are_type_errors(disco, session):
     func = disco("SessionGetGlobalFunc", session, "testpy.echo")
     with pytest.raises(TypeError, match="Cannot convert from type `None` to `runtime.disco.DRef`"):
         disco("SessionCallPacked", session, 0, 0, None)
-    with pytest.raises(TypeError, match="runtime.disco.Session"):
-        disco("SessionGetNumWorkers", func)
+    for other in (func, None, "a session"):
+        with pytest.raises(TypeError, match="runtime.disco.DRef|to `runtime.disco.Session`"):
+            disco("SessionGetNumWorkers", other)
     with pytest.raises(TypeError, match="Expected `int`"):
         disco("SessionThreaded", "4", 1)
     with pytest.raises(ValueError, match="divisible"):

@@ -155,7 +155,7 @@ static void statistics_move(void **state) {
   assert_int_equal(after.live_registers, before.live_registers + 1);
   assert_int_equal(after.errors_told + after.resumes + after.commands_skipped + after.errors_late, 0);
   disco_dref_unref(kept);
-  assert_int_equal(stats_of(session).live_registers, before.live_registers);
+  await_live(session, before.live_registers);
 
   /* One worker fails, the other runs on; both skip the two calls behind it (they wait at a gate for the failure). */
   gate stop;

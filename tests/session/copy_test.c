@@ -246,14 +246,12 @@ static void only_tensors_are_copied(void **state) {
   expect_says("worker 0's tensor");
   assert_true(floats_of(host)[0] == 9);
   /* A host that is none is refused at once. */
-  uint64_t before = disco_session_sequence(session);
   expect_refused(DISCO_TYPE, "must be a Tensor", disco_copy_to_worker0(session, array.v_obj, remote));
   expect_refused(DISCO_TYPE, "must be a Tensor", disco_copy_from_worker0(session, array.v_obj, remote));
   TVMFFIObject *elsewhere = make_view(floats_of(host), 0, float32, 1, one, NULL, NULL);
   tensor_of(elsewhere)->device = (DLDevice){kDLCUDA, 0};
   expect_refused(DISCO_VALUE, "CPU", disco_copy_to_worker0(session, elsewhere, remote));
   expect_refused(DISCO_VALUE, "CPU", disco_copy_from_worker0(session, elsewhere, remote));
-  assert_int_equal(disco_session_sequence(session), before);
   expect_remote(remote, 1, 3);
   dsc_object_unref(elsewhere);
   dsc_object_unref(host);
@@ -311,6 +309,7 @@ static void skipped_copies_keep_later_ones_in_order(void **state) {
   }
   gate_release(&stop, 1);
   expect_refused(DISCO_RAISED, "raised behind the gate", disco_session_sync(session, 0, WAIT_MS));
+  expect_remote(remote, 2, 0); /* as it was */
   for (int i = 0; i < 3; i++) {
     sent[i] = make_tensor(1, two, 10 * (float)(i + 1));
     got[i] = make_tensor(1, two, 0);

@@ -261,7 +261,7 @@ static void registers_by_number(void **state) {
   assert_int_equal(get_int(dref, 0), 5);
   disco_dref_unref(freed);
   const int64_t bad[] = {gone, 0, -1, 1000000, INT64_MAX, INT64_MIN, reg + ((int64_t)1 << 32)};
-  uint64_t live = stats_of(session).live_registers;
+  await_live(session, 1);
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     char number[40];
     (void)snprintf(number, sizeof(number), "register %lld ", (long long)bad[i]);
@@ -269,7 +269,7 @@ static void registers_by_number(void **state) {
     expect_refused(DISCO_VALUE, number, disco_session_debug_set(session, bad[i], 0, &seven, WAIT_MS));
     expect_refused(DISCO_VALUE, number, disco_session_dealloc_reg(session, bad[i]));
   }
-  assert_int_equal(stats_of(session).live_registers, live);
+  await_live(session, 1);
   assert_int_equal(get_int(dref, 1), 7);
   disco_dref_unref(dref);
   end_session(session);
@@ -306,7 +306,7 @@ static void a_released_register_is_dead(void **state) {
     assert_int_equal(get_int(others[i], 1), 100 + i);
     disco_dref_unref(others[i]);
   }
-  assert_int_equal(stats_of(session).live_registers, 1);
+  await_live(session, 1);
   disco_dref_unref(echo);
   dsc_object_unref(host);
   end_session(session);
@@ -328,7 +328,7 @@ static void releases_come_before_the_call(void **state) {
   assert_int_equal(get_int(value, 0), sum);
   assert_int_equal(get_int(value, 1), sum + rounds + 1); /* each call adds the rank */
   assert_true(disco_dref_reg_id(value) < 2000);
-  assert_int_equal(stats_of(session).live_registers, 2);
+  await_live(session, 2);
   disco_dref_unref(value);
   disco_dref_unref(weigh);
   end_session(session);

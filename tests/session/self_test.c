@@ -191,7 +191,7 @@ static void looking_and_dropping_are_allowed(void **state) {
   disco_dref *result = call(given.own, func, NO_VALUES);
   for (int32_t w = 0; w < 3; w++) assert_int_equal(get_int(result, w), 1);
   NO_SURPRISES();
-  assert_int_equal(stats_of(given.own).live_registers, live + 1 - 3);
+  await_live(given.own, live + 1 - 3);
   disco_dref_unref(result);
   disco_dref_unref(func);
   tear_down();
@@ -250,6 +250,8 @@ static void a_worker_may_drop_the_last_reference(void **state) {
   gate_hold(&stop, given.own, 0);
   expect_ok(disco_call(given.own, func, NO_VALUES, NULL));
   disco_dref_unref(func);
+  disco_dref_unref(stop.func);
+  stop.func = NULL;
   tear_down(); /* what is left of the session is worker 0's */
   gate_release(&stop, 1);
   gate_close(&stop);

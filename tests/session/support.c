@@ -227,14 +227,25 @@ disco_session_stats stats_of(disco_session *session) {
   return stats;
 }
 
+void await_live(disco_session *session, uint64_t wanted) {
+  uint64_t live = stats_of(session).live_registers;
+  for (int i = 0; i < WAIT_MS && live != wanted; i++) {
+    sleep_ms(1);
+    live = stats_of(session).live_registers;
+  }
+  assert_int_equal(live, wanted);
+}
+
 /* ---- Gates ---- */
 
 void gate_open(gate *self) {
+  self->func = NULL;
   assert_int_equal(pipe(self->arrived), 0);
   assert_int_equal(pipe(self->go), 0);
 }
 
 void gate_close(gate *self) {
+  disco_dref_unref(self->func);
   for (int i = 0; i < 2; i++) {
     close(self->arrived[i]);
     close(self->go[i]);
@@ -266,10 +277,10 @@ void gate_release(gate *self, int count) {
 
 void gate_hold(gate *self, disco_session *session, int32_t worker) {
   TVMFFIAny args[4];
-  disco_dref *func = find(session, "test.gate");
+  assert_null(self->func);
+  self->func = find(session, "test.gate");
   gate_args(self, worker, args);
-  expect_ok(disco_call(session, func, args, 4, NULL));
-  disco_dref_unref(func);
+  expect_ok(disco_call(session, self->func, args, 4, NULL));
   gate_await(self, worker == DISCO_ALL_WORKERS ? disco_session_num_workers(session) : 1);
 }
 

@@ -102,11 +102,14 @@ TVMFFIAny get(disco_dref *dref, int32_t worker);
 int64_t get_int(disco_dref *dref, int32_t worker);
 void sync_all(disco_session *session);
 disco_session_stats stats_of(disco_session *session);
+/* Until that many registers are live: worker 0 may be about to count those that were just dropped. */
+void await_live(disco_session *session, uint64_t wanted);
 
 /* ---- Gates: a function that a worker hangs in until the test says otherwise ---- */
 
 typedef struct {
   int arrived[2], go[2]; /* pipes, which a worker of another process opens through /proc */
+  disco_dref *func;      /* of gate_hold(), until gate_close(): its release would be one more command */
 } gate;
 
 extern _Atomic int gates_opened;
@@ -117,7 +120,7 @@ void gate_args(const gate *self, int32_t worker, TVMFFIAny ret_args[4]);
 /* Wait until `count` workers stand there. */
 void gate_await(gate *self, int count);
 void gate_release(gate *self, int count);
-/* Post test.gate and wait until the worker (-1: all) is in it. The result register is dropped. */
+/* Post test.gate and wait until the worker (-1: all) is in it. Once per gate. */
 void gate_hold(gate *self, disco_session *session, int32_t worker);
 
 /* Wait until *counter is at least `wanted`; returns what it is. */

@@ -209,7 +209,7 @@ static void a_call_that_hears_an_error_keeps_nothing(void **state) {
   expect_status(DISCO_RAISED, disco_call(session, echo, &value, 1, &ret));
   assert_null(ret);
   assert_int_equal(references(&in), 1);
-  assert_int_equal(stats_of(session).live_registers, live);
+  await_live(session, live);
   let_go(&in);
   expect_freed(&in);
   disco_dref_unref(raise);

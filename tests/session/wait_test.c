@@ -1,5 +1,6 @@
 /* Waiting: sync, deadlines, what is done; and what ends a wait. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "session/support.h"
@@ -233,6 +234,44 @@ static void a_failure_is_told_once(void **state) {
   end_session(session);
 }
 
+typedef struct {
+  disco_session *session;
+  _Atomic bool stop;
+} reader;
+
+/* Reads the kept errors, which are under the lock that calls are issued under. */
+static void *read_errors(void *argument) {
+  reader *self = argument;
+  disco_error_info error = {.struct_size = sizeof(error)};
+  while (!atomic_load(&self->stop))
+    if (disco_session_last_error(self->session, 0, &error) == DISCO_OK) break;
+  return NULL;
+}
+
+/* Busy threads beside it: the sentence still says which function it was. */
+static void a_deadline_names_the_function_always(void **state) {
+  (void)state;
+  disco_session *session = make_session(1, 1);
+  reader other = {.session = session};
+  pthread_t thread;
+  gate stop;
+  gate_open(&stop);
+  gate_hold(&stop, session, 0);
+  assert_int_equal(pthread_create(&thread, NULL, read_errors, &other), 0);
+  int named = 0;
+  const int rounds = scaled(2000, 200);
+  for (int i = 0; i < rounds; i++) {
+    disco_status status = disco_session_sync(session, 0, 0);
+    named += status == DISCO_TIMEOUT && strstr(disco_last_error_text(), "test.gate") != NULL;
+  }
+  atomic_store(&other.stop, true);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_int_equal(named, rounds);
+  gate_release(&stop, 1);
+  gate_close(&stop);
+  end_session(session);
+}
+
 /* A full ring: the deadline of a debug_get counts there, too. */
 static void a_deadline_counts_in_a_full_ring(void **state) {
   (void)state;
@@ -270,6 +309,7 @@ int main(void) {
                                      cmocka_unit_test(forever_waits_until_it_is_done),
                                      cmocka_unit_test(a_failure_ends_the_wait),
                                      cmocka_unit_test(a_failure_is_told_once),
+                                     cmocka_unit_test(a_deadline_names_the_function_always),
                                      cmocka_unit_test(a_deadline_counts_in_a_full_ring)};
   return RUN_SUITE(tests, NULL);
 }

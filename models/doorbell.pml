@@ -1,76 +1,97 @@
 /* The command ring with sleep and wake, in both directions. Three casts of one play:
- *   RING  a writer and 3 readers
+ *   RING  1 or 2 callers that post, 2 or 3 readers
  *   DONE  readers with work to do, 2 controller threads that await any done number of any of them
- *   BOTH  a writer, 1 reader, 1 more controller thread: a wait for room and a wait for a done number meet at one reader
+ *   BOTH  a caller, 1 reader, 1 more controller thread: a wait for room and a wait for a done number meet at one reader
  *
- * Forward: the writer publishes records in a ring of CAP places: store tail; fence; if there are sleepers: count the
- * bell up and wake all. A reader with nothing to read: read the bell; sleepers++; fence; look at tail and the guard
- * words again; futex_wait(bell, value read); sleepers--.
+ * FAULT: the fault word is set at any time, and reader 0 may never return from a command. FAIL: reader 0 may never
+ * return, another reader fails. LONG: the last command never ends, one of the two awaits it.
  *
- * Backward: the writer waits for room, another controller thread for a done number. Each reader has one word
- * awaited[], the smallest number somebody waits for; controller threads share one bell. To wait: read the bell; lower
- * awaited[w]; fence; look at done[w] and the guard words again; futex_wait; from the start. Reader: store done; fence;
- * if done >= awaited: clear awaited by an exchange, count the bell up and wake all. In this model record i has
- * sequence i, so that the done number is the ring position too.
+ * Forward (bell `door`, all readers sleep on it). Under the lock a caller claims a place among CAP, fills it and stores
+ * tail. Then: unlock; fence; if door_asleep is set, take it back by an exchange and ring. Ring: count the bell up, wake
+ * all. A reader with nothing to read: read the bell; door_asleep = 1; fence; look at tail and the fault again;
+ * futex_wait(bell, value read); from the start. Nobody but a waker clears door_asleep, so it may be set for nothing.
  *
- * Store buffers. A store of tail or done goes to a buffer of one entry; the process `memory` empties it in its own
- * time. A fence is "my buffer is empty" as the guard of the next load. Where a fence follows a read-modify-write
- * (sleepers, awaited), which has no buffer, its absence is modelled by the load moving up before it.
+ * Backward (bell `cbell`, all controller threads sleep on it). Each reader has two words, awaited_done and
+ * awaited_position: the smallest number that somebody waits for. To wait: read the bell; lower the word; fence; look at
+ * done or position and the guard words again; futex_wait; from the start. Reader: store position; store done; fence; if
+ * one of the words is reached: clear both by exchanges and ring. After a failure ring in any case.
+ * In this model record i has sequence i and position i.
+ *
+ * Store buffers. A store of tail, position, done or door_asleep goes to a buffer first; the process `memory` empties it
+ * in its own time, in order. A fence is "my buffer is empty" as the guard of the next load. Where a fence follows a
+ * read-modify-write (awaited), which has no buffer, its absence is modelled by the load moving up before it.
  *
  * A futex is two bits per sleeper. `same`: the bell still has the value that the sleeper read. `in`: it is inside
  * futex_wait. This is the counter (without its wrap at 2^32) in far fewer states.
  *
- * Claims: no deadlock, no livelock; every reader runs every record once, in order, whole; no record is overwritten
- * before all readers have passed it; a wait ends only when it is satisfied or a guard word is set; a failure ends
- * the waits for all workers; with a fault all end but a wedged reader.
+ * Claims: no deadlock, no livelock; every reader runs every record once, in order, whole; no record is overwritten before
+ * all readers have passed it; a wait ends only when it is satisfied or a guard word is set; a failure ends the waits for
+ * all workers; with a fault all end but a wedged reader.
  *
- * RUN good RING
- * RUN good RING FAULT READERS=2 LAST=4
+ * RUN good RING LAST=2 CAP=1
+ * RUN good RING READERS=2 LAST=4
+ * RUN good RING CALLERS=2 READERS=2 LAST=2 CAP=1
+ * RUN good RING CALLERS=2 READERS=1 LAST=4
+ * RUN good RING FAULT READERS=2
  * RUN good DONE READERS=1 LAST=4
+ * RUN good DONE LONG READERS=1
  * RUN good DONE FAIL READERS=2 LAST=2
- * RUN good BOTH READERS=1 LAST=5
- * RUN good BOTH FAULT READERS=1 LAST=4
+ * RUN good BOTH READERS=1 LAST=4
+ * RUN good BOTH FAULT READERS=1
  * RUN good live RING READERS=2
  * RUN good live DONE READERS=1 LAST=4
  * RUN good live BOTH READERS=1
- * RUN broken BROKEN_TAIL_FENCE RING
- * RUN broken BROKEN_SLEEPERS_FENCE RING
- * RUN broken BROKEN_BELL_LATE RING
- * RUN broken BROKEN_BELL_BUMP RING
- * RUN broken BROKEN_WAKE_ONE RING
- * RUN broken BROKEN_PUBLISH RING
- * RUN broken BROKEN_ROOM RING
+ * RUN broken BROKEN_TAIL_FENCE RING READERS=2
+ * RUN broken BROKEN_ASLEEP_FENCE RING READERS=2
+ * RUN broken BROKEN_ASLEEP_AGAIN RING READERS=2
+ * RUN broken BROKEN_TAKE_LATE RING READERS=2
+ * RUN broken BROKEN_BELL_LATE RING READERS=2
+ * RUN broken BROKEN_BELL_BUMP RING READERS=2
+ * RUN broken BROKEN_WAKE_ONE RING READERS=2
+ * RUN broken BROKEN_PUBLISH RING READERS=2
+ * RUN broken BROKEN_ROOM RING READERS=2
  * RUN broken BROKEN_FAULT_CHECK RING FAULT READERS=2
  * RUN broken BROKEN_DONE_FENCE DONE READERS=1
  * RUN broken BROKEN_AWAITED_FENCE DONE READERS=1
- * RUN broken BROKEN_AWAITED_MIN BOTH READERS=1
  * RUN broken BROKEN_AWAITED_CLEAR DONE READERS=1
  * RUN broken BROKEN_REARM DONE READERS=1
  * RUN broken BROKEN_FAIL_BELL DONE FAIL READERS=2 LAST=2
+ * RUN broken BROKEN_AWAITED_MIN DONE LONG READERS=1
+ * RUN broken BROKEN_AWAITED_ONE BOTH READERS=1
  * RUN broken BROKEN_FAULT_BELL BOTH FAULT READERS=1
  */
 #ifndef READERS
 #define READERS 3
 #endif
+#ifndef CALLERS
+#define CALLERS 1
+#endif
 #ifndef CAP
-#define CAP 2
+#define CAP 2    /* records in the ring */
 #endif
 #ifndef LAST
-#define LAST 3
+#define LAST 3   /* the last record: shutdown */
 #endif
 #define NONE 255 /* awaited: nobody waits */
 #define BIT(i) (1 << (i))
 
 byte slot[CAP];
-byte tail, tail_buf;                   /* the last record published; in the store buffer, 0 = empty */
-byte done_no[READERS], done_buf[READERS]; /* the last record finished, by reader */
-byte awaited[READERS] = NONE;
-byte sleepers;                         /* readers that sleep or are about to */
-byte door_same, door_in;               /* the readers' doorbell */
-byte cbell_same, cbell_in;             /* the controller threads' bell */
-bool fault, failures;                  /* the guard words */
-byte passed[READERS];                  /* ghost: what a reader has really finished */
-byte waiters_ended;                    /* ghost */
+byte tail, tail_buf;                           /* the last record published; in the store buffer, 0 = empty */
+byte position[READERS], position_buf[READERS]; /* the last record passed, by reader */
+byte done_no[READERS], done_buf[READERS];      /* the last record finished, by reader */
+byte awaited_position[READERS] = NONE, awaited_done[READERS] = NONE;
+bool door_asleep;                              /* a reader sleeps, or is about to */
+byte asleep_buf;                               /* readers whose door_asleep = 1 is in their store buffer */
+byte door_same, door_in;
+byte cbell_same, cbell_in;
+bool fault, failures;                          /* the guard words */
+bool lock;
+byte next_record = 1, minimum;                 /* the ring writer's, under the lock: its tail, cached minimum of readers */
+byte passed[READERS];                          /* ghost: what a reader has really finished */
+byte waiters_ended;                            /* ghost */
+#ifdef BROKEN_ASLEEP_AGAIN
+byte woken;
+#endif
 
 #ifdef BROKEN_FAULT_CHECK /* left out: the look at the guard words between arming and sleeping */
 #define GUARD false
@@ -111,37 +132,40 @@ inline futex_enter(same, in, who) {
   }
 }
 
+#define FLUSH_READER(r) \
+  :: d_step { position_buf[r] -> position[r] = position_buf[r]; position_buf[r] = 0 } \
+  :: d_step { done_buf[r] && !position_buf[r] -> done_no[r] = done_buf[r]; done_buf[r] = 0 } \
+  :: d_step { asleep_buf & BIT(r) -> door_asleep = 1; asleep_buf = asleep_buf & ~BIT(r) }
+
 proctype memory() {
 end:
   do
   :: d_step { tail_buf -> tail = tail_buf; tail_buf = 0 }
-  :: d_step { done_buf[0] -> done_no[0] = done_buf[0]; done_buf[0] = 0 }
+  FLUSH_READER(0)
 #if READERS > 1
-  :: d_step { done_buf[1] -> done_no[1] = done_buf[1]; done_buf[1] = 0 }
+  FLUSH_READER(1)
 #endif
 #if READERS > 2
-  :: d_step { done_buf[2] -> done_no[2] = done_buf[2]; done_buf[2] = 0 }
+  FLUSH_READER(2)
 #endif
   od
 }
 
-#define ENOUGH(w, n) (done_no[w] >= n)
-
-/* Controller thread `who` (0 or 1) waits until reader w has finished record n, or for a guard word. */
-inline wait_done(who, w, n) {
+/* Controller thread `who` (0 or 1) waits until a reader's word `upto` has reached n, or for a guard word. */
+inline wait_for(upto, awaited, who, n) {
   do
-  :: ENOUGH(w, n) || fault || failures -> break
+  :: upto >= n || fault || failures -> break
   :: else -> /* arm: read the bell, lower awaited, look again */
     cbell_same = cbell_same | BIT(who);
 #ifdef BROKEN_AWAITED_FENCE /* left out: the fence after lowering awaited, so the look moves up */
-    early = (ENOUGH(w, n) || GUARD);
+    early = (upto >= n || GUARD);
 #endif
     d_step {
       if
 #ifdef BROKEN_AWAITED_MIN /* left out: the minimum, the last to arm wins */
-      :: awaited[w] != n -> awaited[w] = n
+      :: awaited != n -> awaited = n
 #else
-      :: awaited[w] > n -> awaited[w] = n
+      :: awaited > n -> awaited = n
 #endif
       :: else
       fi
@@ -150,18 +174,18 @@ inline wait_done(who, w, n) {
 #ifdef BROKEN_AWAITED_FENCE
     :: early -> cbell_same = cbell_same & ~BIT(who)
 #else
-    :: ENOUGH(w, n) || GUARD -> cbell_same = cbell_same & ~BIT(who)
+    :: upto >= n || GUARD -> cbell_same = cbell_same & ~BIT(who)
 #endif
     :: else ->
       futex_enter(cbell_same, cbell_in, who);
       !(cbell_in & BIT(who));
 #ifdef BROKEN_REARM /* left out: arming again, a woken thread that is not satisfied sleeps on */
       do
-      :: ENOUGH(w, n) || GUARD -> break
+      :: upto >= n || GUARD -> break
       :: else ->
         cbell_same = cbell_same | BIT(who);
         if
-        :: ENOUGH(w, n) || GUARD
+        :: upto >= n || GUARD
         :: else -> futex_enter(cbell_same, cbell_in, who); !(cbell_in & BIT(who))
         fi
       od
@@ -170,63 +194,91 @@ inline wait_done(who, w, n) {
   od
 }
 
+#ifdef BROKEN_ROOM /* left out: one place is given out too early */
+#define FULL (next_record > minimum + CAP + 1)
+#else
+#define FULL (next_record > minimum + CAP)
+#endif
+
 #ifndef DONE
-proctype writer() {
-  byte i = 1, r, floor; /* floor: the cached minimum of the readers */
+proctype caller(byte who) {
+  byte r, n; /* n: what all readers must have passed */
   bool early;
   do
-  :: i > LAST || fault -> break
-  :: else ->
+  :: atomic { !lock -> lock = 1 }
+    d_step { /* positions only grow: reading them in one step finds room no earlier */
+      if
+      :: FULL ->
+        minimum = position[0];
+        r = 1;
+        do
+        :: r == READERS -> break
+        :: r < READERS && position[r] < minimum -> minimum = position[r]; r++
+        :: else -> r++
+        od;
+        r = 0
+      :: else
+      fi
+    }
     if
-#ifdef BROKEN_ROOM /* left out: one place is given out too early */
-    :: i > floor + CAP + 1 ->
-#else
-    :: i > floor + CAP ->
-#endif
+    :: next_record > LAST || fault -> lock = 0; break
+    :: next_record <= LAST && !fault && FULL ->
+      n = next_record - CAP;
+      lock = 0;
       do
       :: r == READERS || fault -> break
-      :: else -> wait_done(0, r, i - CAP); r++
+      :: else -> wait_for(position[r], awaited_position[r], who, n); r++
       od;
-      if
-      :: fault -> break
-      :: else -> floor = i - CAP; r = 0
-      fi
-    :: else
-    fi;
+      atomic { r = 0; n = 0 }
+    :: else ->
 #ifdef BROKEN_PUBLISH /* left out: the order, the record is published before it is whole */
-    tail_buf = i;
-    tail_buf == 0;
-    slot[i % CAP] = i;
-#else
-    d_step {
+      tail_buf = next_record;
       tail_buf == 0;
-      r = 0;
-      do
-      :: r == READERS -> break
-      :: else -> assert(i <= passed[r] + CAP); r++
-      od;
-      r = 0;
-      slot[i % CAP] = i;
-      tail_buf = i
-    }
-#endif
-    if
-#ifdef BROKEN_TAIL_FENCE /* left out: the fence between tail and the look at sleepers */
-    :: sleepers -> ring_door()
-    :: !sleepers
+      slot[next_record % CAP] = next_record;
 #else
-    :: tail_buf == 0 && sleepers -> ring_door()
-    :: tail_buf == 0 && !sleepers
+      d_step {
+        do
+        :: r == READERS -> break
+        :: else -> assert(next_record <= passed[r] + CAP); r++
+        od;
+        r = 0;
+        slot[next_record % CAP] = next_record;
+        tail_buf = next_record
+      }
 #endif
-    fi;
-    i++
+      /* the unlock is a release: tail is out of the buffer when others see it */
+#ifdef BROKEN_TAIL_FENCE /* left out: the fence between tail and the look at door_asleep */
+      n = door_asleep;
+      d_step { tail_buf == 0; next_record++; lock = 0 }
+#else
+      d_step { tail_buf == 0; next_record++; lock = 0 }
+      n = door_asleep;
+#endif
+      if
+      :: n ->
+#ifdef BROKEN_TAKE_LATE /* left out: the order, the flag is taken back after the ring */
+        ring_door();
+        door_asleep = 0
+#else
+        atomic {
+          if
+          :: door_asleep -> door_asleep = 0
+          :: else -> goto next_call
+          fi
+        };
+        ring_door()
+#endif
+      :: else
+      fi;
+next_call:
+      n = 0
+    fi
   od
 }
 #endif
 
 proctype reader(byte me) {
   byte next = 1;
-  bool early;
   do
   :: fault -> goto ended
   :: !fault && tail >= next ->
@@ -236,70 +288,85 @@ proctype reader(byte me) {
     :: true
     fi;
 #endif
+#ifdef LONG
+    if
+    :: next == LAST -> goto end_wedged
+    :: else
+    fi;
+#endif
 #ifdef FAIL
     if
-    :: me != 0 && next == 2 ->
-      failures = 1;
-#ifndef BROKEN_FAIL_BELL /* left out: the ring on a failure, which concerns waits for other workers too */
-      ring_cbell()
-#endif
+    :: me != 0 && next == 2 -> failures = 1
     :: else
     fi;
 #endif
     d_step { /* the command ends: the record, read in place, is still whole */
-      done_buf[me] == 0;
 #ifndef DONE
       assert(slot[next % CAP] == next);
+      position_buf[me] = next;
 #endif
-      passed[me] = next;
-      done_buf[me] = next
+#ifndef RING
+      done_buf[me] = next;
+#endif
+      passed[me] = next
     }
-    if
 #ifdef BROKEN_DONE_FENCE /* left out: the fence between done and the look at awaited */
-    :: next >= awaited[me] ->
+#define FENCE true
 #else
-    :: done_buf[me] == 0 && next >= awaited[me] ->
+#define FENCE (!position_buf[me] && !done_buf[me])
 #endif
+#if defined(FAIL) && !defined(BROKEN_FAIL_BELL) /* left out: the ring on a failure, which concerns all waits */
+#define REACHED (next >= awaited_done[me] || next >= awaited_position[me] || (me != 0 && next == 2))
+#elif defined(BROKEN_AWAITED_ONE) /* left out: the look at the second word */
+#define REACHED (next >= awaited_done[me])
+#else
+#define REACHED (next >= awaited_done[me] || next >= awaited_position[me])
+#endif
+    if
+    :: FENCE && REACHED ->
 #ifdef BROKEN_AWAITED_CLEAR /* left out: the order, awaited is cleared after the bell */
       ring_cbell();
-      awaited[me] = NONE
+      d_step { awaited_done[me] = NONE; awaited_position[me] = NONE }
 #else
-      awaited[me] = NONE; /* an exchange, and before the bell: who lowers it before it has read the old bell */
+      awaited_done[me] = NONE; /* before the bell: who lowers it before this has read the old bell */
+      awaited_position[me] = NONE;
       ring_cbell()
 #endif
-#ifdef BROKEN_DONE_FENCE
-    :: next < awaited[me]
-#else
-    :: done_buf[me] == 0 && next < awaited[me]
-#endif
+    :: FENCE && !REACHED
     fi;
+    !position_buf[me] && !done_buf[me]; /* one entry each */
     if
     :: next == LAST -> goto ended
     :: else -> next++
     fi
-  :: atomic { else ->
+  :: atomic { else -> /* one step: the flag goes to the buffer only */
 #ifndef BROKEN_BELL_LATE /* left out: the order, the bell is read after the last look */
-       door_same = door_same | BIT(me)
+       door_same = door_same | BIT(me);
+#endif
+#ifdef BROKEN_ASLEEP_AGAIN /* left out: setting the flag again before every sleep */
+       asleep_buf = asleep_buf | (BIT(me) & ~woken);
+       woken = woken | BIT(me)
+#else
+       asleep_buf = asleep_buf | BIT(me)
 #endif
      }
-#ifdef BROKEN_SLEEPERS_FENCE /* left out: the fence after counting itself, so the look at tail moves up */
-    early = (tail >= next || GUARD);
-#endif
-    sleepers++;
-    if
-#ifdef BROKEN_SLEEPERS_FENCE
-    :: early ->
+#ifdef BROKEN_ASLEEP_FENCE /* left out: the fence between the flag and the look at tail */
+#define SAID true
 #else
-    :: tail >= next || GUARD ->
+#define SAID !(asleep_buf & BIT(me))
 #endif
-      d_step { sleepers--; door_same = door_same & ~BIT(me) }
-    :: else ->
+    if
+    :: SAID && (tail >= next || GUARD) -> door_same = door_same & ~BIT(me)
+    :: SAID && !(tail >= next || GUARD) ->
 #ifdef BROKEN_BELL_LATE
       door_same = door_same | BIT(me);
 #endif
       futex_enter(door_same, door_in, me);
-      d_step { !(door_in & BIT(me)) -> sleepers-- }
-    fi
+      !(door_in & BIT(me))
+    fi;
+#ifdef BROKEN_ASLEEP_FENCE
+    !(asleep_buf & BIT(me)) /* one entry */
+#endif
   od;
 end_wedged:
   false;
@@ -312,18 +379,28 @@ proctype waiter(byte who) {
   byte w, n;
   bool early;
   select(w : 0 .. READERS - 1);
+#ifdef LONG
+  if
+  :: who == 0 -> select(n : 1 .. LAST - 1)
+  :: who == 1 -> n = LAST
+  fi;
+#else
   select(n : 1 .. LAST);
-  wait_done(who, w, n);
-  assert(ENOUGH(w, n) || fault || failures);
+#endif
+  wait_for(done_no[w], awaited_done[w], who, n);
+  assert(done_no[w] >= n || fault || failures);
   waiters_ended++
 }
 #endif
 
-#if defined(FAULT) || defined(FAIL)
+#if defined(FAULT) || defined(FAIL) || defined(LONG)
 /* The monitor that sees a death, or a shutdown whose grace ran out. */
 proctype monitor() {
 #ifdef FAIL
   waiters_ended == 2; /* the failure alone must have ended the waits */
+#endif
+#ifdef LONG
+  waiters_ended == 1; /* its number is done: it must not wait for the other's */
 #endif
   fault = 1;
   ring_door();
@@ -336,14 +413,17 @@ proctype monitor() {
 init {
   atomic {
     run memory();
-#if defined(FAULT) || defined(FAIL)
+#if defined(FAULT) || defined(FAIL) || defined(LONG)
     run monitor();
 #endif
 #ifdef DONE
     tail = LAST;
     run waiter(0);
 #else
-    run writer();
+    run caller(0);
+#endif
+#if CALLERS == 2
+    run caller(1);
 #endif
 #ifndef RING
     run waiter(1);

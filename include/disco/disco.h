@@ -228,7 +228,7 @@ typedef struct {
 DISCO_API DISCO_MUST_USE disco_status disco_session_get_stats(disco_session *session, disco_session_stats *ret_stats);
 
 /* What every worker does now, one line each, as text: readable while workers hang. Free it with disco_text_free().
- * Never waits. [worker] */
+ * Waits at most 20 ms. [worker] */
 DISCO_API DISCO_MUST_USE disco_status disco_session_dump(disco_session *session, char **ret_text);
 DISCO_API void disco_text_free(char *text);
 

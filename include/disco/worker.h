@@ -5,7 +5,8 @@
  * the call; the result is owned by the caller. It may be called by several workers at once, on their own threads. It
  * may block; while it does, disco_session_dump() shows its name.
  *
- * The functions of this page that need a worker return DISCO_VALUE "... is not a worker thread" anywhere else.
+ * The functions of this page that need a worker return DISCO_VALUE "... the current thread is not a DiscoWorker thread"
+ * anywhere else.
  */
 #ifndef DISCO_WORKER_H
 #define DISCO_WORKER_H

@@ -35,16 +35,21 @@ static int answer_instance(void *self, const TVMFFIAny *args, int32_t num_args, 
   return 0;
 }
 
+/* Their registries are apart: what one of them registers the other does not know. */
+static bool has_two_ffi_copies(void) {
+  char path[256] = "";
+  if (dsc_library_count("libtvm_ffi.so", path, sizeof(path)) < 2) return false;
+  (void)snprintf(unusable, sizeof(unusable),
+                 "two copies of libtvm_ffi.so are in this process (one is %s): their registries are apart; load only "
+                 "one, the one that Python uses",
+                 path);
+  return true;
+}
+
 static void look_for_other_copies(void) {
   TVMFFIObject *other = NULL;
-  if (dsc_library_count("libtvm_ffi.so", NULL, 0) > 1) {
-    char path[256] = "";
-    (void)dsc_library_count("libtvm_ffi.so", path, sizeof(path));
-    (void)snprintf(unusable, sizeof(unusable),
-                   "two copies of libtvm_ffi.so are in this process (one is %s): their registries are apart; load only "
-                   "one, the one that Python uses",
-                   path);
-  } else if (dsc_function_find("libdisco._instance", &other) == DISCO_OK && other != NULL) {
+  if (has_two_ffi_copies()) return;
+  if (dsc_function_find("libdisco._instance", &other) == DISCO_OK && other != NULL) {
     (void)snprintf(unusable, sizeof(unusable), "another copy of libdisco is already in this process: load only one");
     dsc_object_unref(other);
   } else if (disco_register_function("libdisco._instance", answer_instance, NULL, NULL, false) != DISCO_OK) {
@@ -52,7 +57,14 @@ static void look_for_other_copies(void) {
   }
 }
 
-disco_status dsc_startup_status(void) { return unusable[0] == 0 ? DISCO_OK : dsc_fail(DISCO_RUNTIME, "%s", unusable); }
+/* Asked again later: a second libtvm_ffi may come after us. */
+disco_status dsc_startup_status(void) {
+  pthread_mutex_lock(&publish_lock); /* `unusable` is written once more at most */
+  disco_status status = DISCO_OK;
+  if (unusable[0] != 0 || has_two_ffi_copies()) status = dsc_fail(DISCO_RUNTIME, "%s", unusable);
+  pthread_mutex_unlock(&publish_lock);
+  return status;
+}
 
 /* lock held */
 static disco_status publish(bool override) {

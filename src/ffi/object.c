@@ -68,7 +68,8 @@ disco_status dsc_object_as_session(const TVMFFIAny *value, disco_session **ret_s
     *ret_session = (disco_session *)value->v_obj;
     return DISCO_OK;
   }
-  if (dsc_is_object(value) && strncmp(dsc_value_type_name(value), "runtime.disco.", 14) == 0)
+  if (dsc_is_object(value) && value->type_index != DSC_TYPE_DREF &&
+      strncmp(dsc_value_type_name(value), "runtime.disco.", 14) == 0)
     return dsc_fail(DISCO_TYPE, "this %s was made by another library than libdisco: make it after libdisco is loaded",
                     dsc_value_type_name(value));
   return dsc_fail(DISCO_TYPE, "Cannot convert from type `%s` to `runtime.disco.Session`", dsc_value_type_name(value));

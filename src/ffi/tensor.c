@@ -29,9 +29,10 @@ bool dsc_tensor_bytes(const DLTensor *tensor, uint64_t *ret_bytes) {
 
 bool dsc_tensor_is_contiguous(const DLTensor *tensor) {
   if (tensor->strides == NULL) return true;
+  for (int32_t i = 0; i < tensor->ndim; i++)
+    if (tensor->shape[i] == 0) return true;
   int64_t expected = 1;
   for (int32_t i = tensor->ndim - 1; i >= 0; i--) {
-    if (tensor->shape[i] == 0) return true;
     if (tensor->shape[i] != 1 && tensor->strides[i] != expected) return false;
     expected *= tensor->shape[i];
   }

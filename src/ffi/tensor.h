@@ -15,7 +15,7 @@ DLTensor *dsc_tensor_of(const TVMFFIAny *value);
 /* (elements x bits x lanes + 7) / 8; false when it does not fit an int64. */
 bool dsc_tensor_bytes(const DLTensor *tensor, uint64_t *ret_bytes);
 bool dsc_tensor_is_contiguous(const DLTensor *tensor);
-/* "float32[2, 3] (24 bytes, cpu:0)" */
+/* "float32[2, 3] (24 bytes)"; a tensor that is not on the CPU says where it is */
 void dsc_tensor_describe(const DLTensor *tensor, dsc_text *text);
 
 /* Row-major, 64-byte aligned, uninitialised. Owned by the caller. DISCO_VALUE for a bad shape or dtype, DISCO_MEMORY

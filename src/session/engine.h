@@ -197,6 +197,8 @@ static inline bool dsc_failure_is_new(const dsc_engine *engine) {
 /* ---- look.c ---- */
 disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text);
 disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats);
+/* Take the lock to look at names: it is held for an issue only, so 20 ms are plenty. False when even that passed. */
+bool dsc_lock_briefly(dsc_engine *engine);
 /* "idle", "running `f` (command 7) for 3 s", ... lock held. */
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
 /* Log a warning for every worker whose command has been seen running for longer than the setting, once per command. */

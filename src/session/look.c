@@ -14,6 +14,12 @@ static const char *function_name(const dsc_engine *engine, const dsc_status_line
   return name != NULL ? name : "?";
 }
 
+bool dsc_lock_briefly(dsc_engine *engine) {
+  enum { LONGEST_MS = 20 };
+  dsc_guard guard = {.deadline_ns = dsc_clock_deadline_ns(LONGEST_MS)};
+  return dsc_lock_take(&engine->lock, &guard) == DISCO_OK;
+}
+
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text) {
   const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
   uint64_t done = dsc_load_acquire(&line->done), posted = dsc_load_relaxed(&engine->sequence);
@@ -35,7 +41,7 @@ void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *tex
 disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text) {
   static const char *const states[] = {"ready", "closing", "closed"};
   dsc_text text = DSC_TEXT_INIT;
-  bool locked = dsc_lock_try(&engine->lock); /* names are read under it; without it numbers serve */
+  bool locked = dsc_lock_briefly(engine); /* without it numbers serve */
   dsc_text_add(&text, "session of %d workers in %d groups, %s, %" PRIu64 " commands posted, %" PRIu64 " errors told\n",
                engine->settings.num_workers, engine->settings.num_groups, states[dsc_load_relaxed(&engine->state)],
                dsc_load_relaxed(&engine->sequence), dsc_load_relaxed(&engine->errors_told));

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "ffi/python.h"
 #include "os/thread.h"
 #include "session/engine.h"
 
@@ -82,29 +83,45 @@ void dsc_reaper_submit(dsc_engine *engine, bool drop) {
   pthread_mutex_unlock(&lock);
 }
 
-/* At exit of the process: stop what is left, in bounded time. */
-static void at_exit(void) {
+/* One more reference, unless the last one is gone: then its owner is about to forget the engine. */
+static bool try_ref(dsc_engine *engine) {
+  uint32_t refs = dsc_load_relaxed(&engine->refs);
+  while (refs != 0 && !dsc_cas(&engine->refs, &refs, refs + 1)) continue;
+  return refs != 0;
+}
+
+static void warn_leaked(const dsc_engine *engine) {
+  Dl_info site = {0};
+  (void)dladdr(engine->creation_site, &site);
+  dsc_log(DSC_LOG_WARN, "a session of %d workers made in %s (%s) was not shut down before the process ended",
+          engine->settings.num_workers, site.dli_sname != NULL ? site.dli_sname : "an unnamed function",
+          site.dli_fname != NULL ? site.dli_fname : "?");
+}
+
+/* Stop every session, in bounded time: each has its grace. */
+static void stop_all(void) {
   pthread_mutex_lock(&lock);
   notice_fork();
-  exiting = true;
-  while (busy || jobs != NULL) pthread_cond_wait(&idle, &lock); /* each is bounded by its grace */
+  while (busy || jobs != NULL) pthread_cond_wait(&idle, &lock);
   while (!dsc_list_is_empty(&live)) {
     dsc_engine *engine = dsc_list_entry(live.next, dsc_engine, link);
     dsc_list_remove(&engine->link);
-    dsc_engine_ref(engine);
+    if (!try_ref(engine)) continue;
     pthread_mutex_unlock(&lock);
-    if (dsc_load_relaxed(&engine->state) == DSC_READY) {
-      Dl_info site = {0};
-      (void)dladdr(engine->creation_site, &site);
-      dsc_log(DSC_LOG_WARN, "a session of %d workers made in %s (%s) was not shut down before the process ended",
-              engine->settings.num_workers, site.dli_sname != NULL ? site.dli_sname : "an unnamed function",
-              site.dli_fname != NULL ? site.dli_fname : "?");
-    }
+    if (dsc_load_relaxed(&engine->state) == DSC_READY) warn_leaked(engine);
     (void)dsc_engine_stop(engine);
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
   }
   pthread_mutex_unlock(&lock);
+}
+
+static void at_exit(void) {
+  pthread_mutex_lock(&lock);
+  notice_fork();
+  exiting = true;
+  pthread_mutex_unlock(&lock);
+  stop_all();
 }
 
 /* lock held. A program that drops sessions faster than they can end makes new ones at the pace of the reaper. Bounded:
@@ -122,6 +139,7 @@ static void keep_pace(void) {
 
 disco_status dsc_reaper_register(dsc_engine *engine) {
   disco_status status = DISCO_OK;
+  dsc_python_at_exit(stop_all); /* before the interpreter ends; the process's own exit hook comes after it */
   pthread_mutex_lock(&lock);
   notice_fork();
   keep_pace();

@@ -97,7 +97,7 @@ static disco_status timed_out(dsc_engine *engine, int32_t worker, uint64_t seque
   uint64_t done = dsc_load_acquire(&dsc_segment_status(engine->segment.header, worker)->done);
   dsc_text_add(&text, "%s: the deadline passed; worker %d has done %llu of %llu commands", what, worker,
                (unsigned long long)done, (unsigned long long)sequence);
-  if (dsc_lock_try(&engine->lock)) {
+  if (dsc_lock_briefly(engine)) {
     dsc_text_add(&text, " and is ");
     dsc_describe_worker(engine, worker, &text);
     dsc_leave(engine);

@@ -13,10 +13,6 @@
 #include "ffi/value.h"
 #include "session/engine.h"
 
-/* A forked child of a process with threads may not start threads under TSan unless it is told so. */
-__attribute__((visibility("default"))) const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-
 typedef struct {
   pid_t pid;
   int status;

@@ -1,101 +1,86 @@
 /* The release list: ids of dropped registers reach every worker without anybody waiting, and without a next call.
  *
- * A deleter pushes its id on a lock-free list. The next record carries the list: whoever encodes a record, under
- * the session lock, takes all of it by exchange. If no next record comes:
- *   deleter   push; fence; if worker 0 is asleep: try to publish
- *   leaving   unlock; fence; if worker 0 is asleep and the list is not empty: try to publish
- *   worker 0  with nothing to read: read the bell; asleep = 1; fence; if the list is not empty: try to publish;
- *             look at tail again; sleep; asleep = 0
- * To try to publish is a trylock. If somebody has the lock, let it be: he looks when he leaves. That holds for
- * worker 0 too: its asleep = 1 stands before the holder's look, so it may go to sleep and need not spin for the
- * lock.
+ * A deleter pushes its id on a lock-free list. The next record carries the list: whoever encodes a record, under the
+ * session lock, takes all of it by an exchange. If no next record comes:
+ *   deleter   push; if asleep0 is set: trylock; if that works: post the list (if there is room), leave
+ *   leave     unlock; fence; if door_asleep is set, take it back by an exchange: asleep0 = 0, ring the door; else, if
+ *             asleep0 is set and the list is not empty: trylock, post the list, leave again (not if there was no room)
+ *   worker 0  with nothing to read: read the bell; door_asleep = 1; asleep0 = 1; fence; look at tail; if the list is
+ *             empty: sleep; else trylock, post the list, unlock; if that posted nothing and the list is not empty: sleep
+ *             for 10 ms at most; from the start. With news: asleep0 = 0
+ * Whoever finds the lock held lets it be: the holder looks when he leaves. door_asleep belongs to all workers, so it may be
+ * set by worker 1 alone; asleep0 is worker 0's.
+ * The ring may be full because worker 1 is slow, while worker 0 sleeps. Then nobody comes when there is room again, and
+ * worker 0 looks from time to time. It must not ring for itself there, which would end its own sleep at once, for ever.
  *
- * The ring may be full because worker 1 is slow, while worker 0 sleeps. Then the ids stay on the list, and the
- * publisher leaves a mark: wanted = 1. A worker that has moved its position does: fence; if wanted, clear it and
- * ring the readers' bell. So worker 0 comes back and looks at the list. Who leaves the lock tries again if there is
- * room or no mark.
+ * Two casts. Without FULL: 2 deleters, 1 caller, 2 workers; there is room for everything. FULL: 1 deleter, 1 caller, 2
+ * workers; the ring has one place. DROP: worker 0 drops an id too, inside a command. WEDGED: worker 1 never moves.
  *
- * Two casts. Without FULL: 2 deleters, 1 caller, worker 0; there is room for everything. FULL: 1 deleter, 1 caller,
- * worker 0, and worker 1, which is slow; the ring has one place. DROP: worker 0 drops an id too, inside a command.
+ * Store buffers: the unlock, door_asleep = 1 and asleep0 = 1 are plain stores and stay in a buffer until `memory`
+ * empties it. A fence is "my buffer is empty" as the guard of the next load. Push, trylock and exchange are
+ * read-modify-writes, which have no buffer. The two bits of the bell are explained in doorbell.pml.
  *
- * Store buffers: the unlock, asleep = 1 and worker 1's position are plain stores and stay in a buffer until
- * `memory` empties it. A fence is "my buffer is empty" as the guard of the next load. Push, trylock and exchange
- * are read-modify-writes, which have no buffer. The two bits of the bell are explained in doorbell.pml.
- *
- * Claims: no deadlock, no livelock; when all is quiet (threads ended, workers with nothing to do) the list is empty
- * and each id was released on each worker; none twice; no record is overwritten that a worker has not passed.
+ * Claims: no deadlock; no livelock, but for the looks from time to time; when all is quiet (threads ended, workers with
+ * nothing to do) the list is empty and each id was released on each worker; none twice.
  *
  * RUN good
  * RUN good FULL DROP
  * RUN good live FULL
+ * RUN good live FULL WEDGED
  * RUN broken BROKEN_LEAVE_LOOK
  * RUN broken BROKEN_LEAVE_FENCE
  * RUN broken BROKEN_SLEEP_LOOK
  * RUN broken BROKEN_SLEEP_FENCE
+ * RUN broken BROKEN_CLEAR_LATE
  * RUN broken BROKEN_DELETER
  * RUN broken BROKEN_PUSH
  * RUN broken BROKEN_DRAIN
- * RUN broken BROKEN_WANTED FULL
- * RUN broken BROKEN_WANTED_LOOK FULL
- * RUN broken BROKEN_WANTED_FENCE FULL
- * RUN broken live BROKEN_SPIN FULL
+ * RUN broken BROKEN_NO_ROOM FULL
+ * RUN broken live BROKEN_SELF_RING FULL WEDGED
  */
 #define RECORDS 4 /* at most: one by the caller, one per id */
 #ifdef FULL
 #define CAP 1     /* records in the ring */
 #define THREADS 2 /* deleters and caller */
-#define PEER 1
 #else
 #define CAP RECORDS
 #define THREADS 3
-#define PEER 0
 #endif
+#define BIT(i) (1 << (i))
 #ifdef DROP
 #define ALL (BIT(THREADS - 1) - 1 + BIT(2)) /* ids: bits 0 and 1 are the deleters', bit 2 worker 0's */
 #else
 #define ALL (BIT(THREADS - 1) - 1)
 #endif
-#define BIT(i) (1 << (i))
 
-byte list;              /* the ids that wait */
+byte list;                /* the ids that wait */
 byte record[RECORDS + 1]; /* the ids that record i carries */
-byte tail;              /* the last record published */
-byte position[2];       /* records passed, by worker */
-byte position_held;     /* worker 1's position in its store buffer, 0 = empty */
-bool lock, unlock_held; /* unlock_held: the holder's unlock is in its store buffer */
-bool asleep, asleep_held;
-bool same, in;          /* the bell of the readers; worker 1 does without */
-bool wanted;
-byte released[2];       /* ghost */
-byte ended;             /* ghost */
+byte tail;                /* the last record published */
+byte position[2];         /* records passed, by worker */
+bool lock, unlock_held;   /* unlock_held: the holder's unlock is in its store buffer */
+bool door_asleep, asleep0;
+byte asleep_held;         /* worker 0's store buffer: 2 both flags, 1 asleep0 only */
+bool same, in;            /* the door as worker 0 sees it */
+bool in1;                 /* worker 1 has said that it sleeps */
+byte released[2];         /* ghost */
+byte ended;               /* ghost */
 
 #define ROOM (tail < position[0] + CAP && tail < position[1] + CAP)
-
-/* Is it worth another try? A full ring is not, once the mark stands. */
-#ifdef BROKEN_WANTED_LOOK /* left out: the look at the room after the mark */
-#define MAY_PUBLISH !wanted
-#elif defined(BROKEN_WANTED)
-#define MAY_PUBLISH ROOM
-#elif defined(BROKEN_SPIN) /* left out: the look at the mark before another try */
-#define MAY_PUBLISH true
-#else
-#define MAY_PUBLISH (ROOM || !wanted)
-#endif
 
 proctype memory() {
 end:
   do
   :: d_step { unlock_held -> lock = 0; unlock_held = 0 }
-  :: d_step { asleep_held -> asleep = 1; asleep_held = 0 }
-  :: d_step { position_held -> position[1] = position_held; position_held = 0 }
+  :: d_step { asleep_held == 2 -> door_asleep = 1; asleep_held = 1 }
+  :: d_step { asleep_held == 1 -> asleep0 = 1; asleep_held = 0 }
   od
 }
 
 inline ring() {
-  d_step { same = 0; in = 0 }
+  d_step { same = 0; in = 0; in1 = 0 }
 }
 
-/* Append a record with all that is on the list. Under the lock. */
+/* Append a record with all that is on the list. Under the lock, with room. */
 inline append() {
 #ifdef BROKEN_DRAIN /* left out: the exchange, the list is read first and emptied later */
   record[tail + 1] = list;
@@ -103,45 +88,67 @@ inline append() {
 #else
   d_step { record[tail + 1] = list; list = 0 }
 #endif
-  d_step { assert(ROOM); tail++; sent = 1 }
+  d_step { assert(ROOM); tail++; posted = 1 }
 }
 
-/* Unlock; again = there is something to publish. */
-inline leave(again) {
+/* Post the list if there is one. room = 0: it has to wait. */
+inline post_list() {
+  if
+  :: list && ROOM -> append()
+  :: list && !ROOM -> room = 0
+  :: !list
+  fi
+}
+
+inline unlock() {
   unlock_held = 1;
-  atomic {
 #ifndef BROKEN_LEAVE_FENCE /* left out: the fence between the unlock and the looks */
-    !unlock_held ->
-#endif
-    if
-    :: asleep && sent -> ring()
-    :: else
-    fi;
-    sent = 0;
-#ifndef BROKEN_LEAVE_LOOK /* left out: the look at the list after the unlock */
-    again = (asleep && list && MAY_PUBLISH)
-#endif
-  }
-#ifdef BROKEN_LEAVE_FENCE
-  !unlock_held /* at the latest when this thread tries the lock again */
+  !unlock_held
 #endif
 }
 
-inline try_publish(again) {
+inline leave() {
   do
-  :: atomic { lock -> again = 0; break }
-  :: atomic { !lock -> lock = 1; again = 0 }
+  :: unlock();
+#ifdef BROKEN_LEAVE_LOOK /* left out: the looks after the unlock, unless there is a record to tell of */
     if
-    :: list && ROOM -> append()
-#ifndef BROKEN_WANTED /* left out: the mark of a publisher that finds no room */
-    :: list && !ROOM -> wanted = 1
-#endif
+    :: !posted -> break
     :: else
     fi;
-    leave(again);
+#endif
+#ifdef BROKEN_NO_ROOM /* left out: the ring for worker 0 by one who found no room */
     if
-    :: again
-    :: else -> break
+    :: !room && !posted -> break
+    :: else
+    fi;
+#endif
+    atomic {
+      if
+      :: door_asleep -> door_asleep = 0
+      :: else -> goto not_rung
+      fi
+    };
+#ifdef BROKEN_CLEAR_LATE /* left out: the order, asleep0 is cleared after the ring */
+    ring();
+    asleep0 = 0;
+#else
+    asleep0 = 0;
+    ring();
+#endif
+    break;
+not_rung:
+    if
+    :: atomic { !room || !asleep0 || !list -> break }
+    :: atomic { room && asleep0 && list ->
+#ifdef BROKEN_LEAVE_FENCE
+         !unlock_held; /* at the latest when this thread tries the lock again */
+#endif
+         if
+         :: lock -> break
+         :: else -> lock = 1
+         fi
+       }
+       post_list()
     fi
   od
 }
@@ -156,32 +163,34 @@ inline push(i) {
 }
 
 /* The last reference goes. Any thread. */
-inline drop(i, again) {
+inline drop(i) {
   push(i);
 #ifndef BROKEN_DELETER /* left out: the look at worker 0 after the push */
   if
-  :: asleep -> try_publish(again)
-  :: else
+  :: atomic { asleep0 -> skip };
+    if
+    :: atomic { !lock -> lock = 1; room = 1; posted = 0 };
+      post_list();
+      leave()
+    :: lock
+    fi
+  :: !asleep0
   fi
 #endif
 }
 
 proctype deleter(byte i) {
-  bool again, sent;
+  bool room, posted;
   byte saw;
-  drop(i, again);
+  drop(i);
   ended++
 }
 
 proctype caller() {
-  bool again, sent;
+  bool room = 1, posted;
   atomic { !lock && ROOM -> lock = 1 } /* waits for room without the lock, then looks again under it */
   append();
-  leave(again);
-  if
-  :: again -> try_publish(again)
-  :: else
-  fi;
+  leave();
   ended++
 }
 
@@ -196,10 +205,11 @@ inline run_record(w, n) {
 }
 
 proctype worker0() {
-  bool again, sent, dropped;
+  bool room, posted, dropped, nap;
   byte saw;
   do
   :: tail > position[0] ->
+    asleep0 = 0;
     atomic {
       run_record(0, position[0] + 1);
       if
@@ -209,54 +219,70 @@ proctype worker0() {
       :: else -> goto passed
       fi
     };
-    drop(2, again);
+    drop(2);
 passed:
     position[0] = position[0] + 1
   :: else ->
-    same = 1;
-    asleep_held = 1;
-#ifndef BROKEN_SLEEP_FENCE /* left out: the fence between asleep and the looks */
+    atomic { same = 1; asleep_held = 2 } /* the flags go to the buffer only */
+#ifndef BROKEN_SLEEP_FENCE /* left out: the fence between the flags and the looks */
     !asleep_held;
 #endif
+    if
+    :: tail > position[0] -> goto awake
+    :: else
+    fi;
+    nap = 0;
 #ifndef BROKEN_SLEEP_LOOK /* left out: the look at the list before sleeping */
     if
-    :: list -> try_publish(again)
+    :: list ->
+      if
+      :: lock -> nap = 1
+      :: atomic { !lock -> lock = 1; room = 1; posted = 0 };
+        post_list();
+#ifdef BROKEN_SELF_RING /* left out: the difference, worker 0 leaves like everybody else */
+        leave();
+        nap = 1
+#else
+        if
+        :: posted -> leave(); goto awake
+        :: else -> unlock(); nap = (list != 0)
+        fi
+#endif
+      fi
     :: else
     fi;
 #endif
-    if
-    :: tail > position[0]
-    :: else ->
-      in = same;
+    in = same;
 end:
-      !in
+    if
+    :: !in
+    :: in && nap ->
+progress:
+      in = 0 /* 10 ms */
     fi;
-    d_step { !asleep_held -> asleep = 0; same = 0 }
+awake:
+    atomic { !asleep_held -> same = 0; nap = 0 }
   od
 }
 
 proctype worker1() {
 end:
   do
+#if defined(FULL) && !defined(WEDGED)
   :: tail > position[1] ->
-    d_step { run_record(1, position[1] + 1); position_held = position[1] + 1 } /* the store may come any time later */
-    if
-#ifdef BROKEN_WANTED_FENCE /* left out: the fence between position and the look at the mark */
-    :: wanted -> wanted = 0; ring()
-    :: !wanted
-#else
-    :: !position_held && wanted -> wanted = 0; ring()
-    :: !position_held && !wanted
+    d_step { run_record(1, position[1] + 1); position[1] = position[1] + 1; in1 = 0 }
 #endif
-    fi;
-    !position_held
+  :: d_step { !in1 -> in1 = 1; door_asleep = 1 }
   od
 }
 
-/* When nothing moves any more. (Without FULL, worker 1 gets the same records.) */
+/* When nothing moves any more. */
 proctype quiet() {
   timeout;
-  assert(ended == THREADS && !list && released[0] == ALL && released[PEER] == ALL)
+  assert(ended == THREADS && !list && released[0] == ALL);
+#ifdef FULL
+  assert(released[1] == ALL)
+#endif
 }
 
 init {
@@ -266,7 +292,7 @@ init {
     run worker1();
 #else
     run deleter(1);
-    position[1] = RECORDS; /* nobody waits for worker 1 */
+    position[1] = RECORDS; /* no worker 1 */
 #endif
     run quiet()
   }

@@ -89,12 +89,23 @@ static bool yield(dsc_wait *wait, dsc_patience *patience, int32_t yields, dsc_gu
   return wait->ready(wait);
 }
 
+/* Strangers want the CPUs: a yield would queue behind them, and a sleep costs both sides microseconds. News of a stream
+ * come sooner than that. */
+static bool look_briefly(dsc_wait *wait) {
+  enum { LOOKS = 48 }; /* about 2 us */
+  for (int i = 0; i < LOOKS; i++) {
+    if (wait->ready(wait)) return true;
+    dsc_cpu_relax();
+  }
+  return false;
+}
+
 /* The busy phase of a wait. */
 static bool stay_awake(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard, disco_status *status) {
   int32_t yields = dsc_load_relaxed(&patience->yields);
-  if (yields < 0) { /* strangers want the CPUs: sleep at once for a while, then try again */
+  if (yields < 0) { /* for a while; then try again */
     dsc_store_relaxed(&patience->yields, yields == -1 ? MAX_YIELDS : yields + 1);
-    return false;
+    return look_briefly(wait);
   }
   return patience->max_spin_ns > 0 ? spin(wait, patience, guard, status) : yield(wait, patience, yields, guard, status);
 }

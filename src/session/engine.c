@@ -34,8 +34,7 @@ void dsc_engine_ref(dsc_engine *engine) { dsc_add_relaxed(&engine->refs, 1); }
 void dsc_engine_unref(dsc_engine *engine) {
   if (dsc_add_acq_rel(&engine->refs, (uint32_t)-1) != 1) return; /* label engine.refs */
   dsc_reaper_forget(engine);
-  if (engine->abandoned == 0)
-    engine_free(engine); /* else an abandoned thread may still come back to it: counted, and left */
+  engine_free(engine);
 }
 
 static disco_status build(dsc_engine *engine) {
@@ -164,6 +163,8 @@ static void abandon(dsc_engine *engine, int32_t left) {
     dsc_text_add(&text, " worker %d is ", i);
     dsc_describe_worker(engine, i, &text);
     dsc_text_add(&text, ";");
+    dsc_engine_ref(engine); /* the thread's: it lets go when it comes back */
+    if (atomic_exchange(&worker->fate, DSC_FATE_ABANDONED) == DSC_FATE_ENDED) dsc_engine_unref(engine);
     pthread_detach(worker->thread);
   }
   dsc_leave(engine);

@@ -51,7 +51,10 @@ typedef struct {
 typedef struct {
   pthread_t thread;
   bool started, joined;
+  _Atomic uint32_t fate; /* DSC_FATE_*: who comes second, the thread's end or the one that gives it up, cleans up */
 } dsc_worker_thread;
+
+enum { DSC_FATE_RUNS = 0, DSC_FATE_ENDED = 1, DSC_FATE_ABANDONED = 2 };
 
 typedef struct dsc_engine {
   dsc_list link; /* in the process's list of live engines (reaper.c) */

@@ -8,10 +8,14 @@ static void *thread_main(void *argument) {
   dsc_worker *worker = argument;
   dsc_status_line *line = worker->line;
   dsc_segment_header *segment = worker->segment;
+  dsc_engine *engine = (dsc_engine *)worker->setup.owner;
+  dsc_worker_thread *self = &engine->threads[worker->setup.id];
   dsc_worker_run(worker);
   dsc_worker_destroy(worker);               /* its registers die on its own thread */
   dsc_store_release(&line->ended, 1);       /* release: status.ended */
   dsc_doorbell_ring(&segment->controllers); /* before the join: the segment is still there */
+  if (atomic_exchange(&self->fate, DSC_FATE_ENDED) == DSC_FATE_ABANDONED)
+    dsc_engine_unref(engine); /* given up, and back */
   return NULL;
 }
 

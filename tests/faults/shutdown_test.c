@@ -238,9 +238,6 @@ static void test_with_a_full_ring(void **state) {
 
 /* ---- A worker that does not come back ---- */
 
-/* An abandoned worker's memory stays for good: in sight, so that the leak checker knows that we know. */
-static const void *volatile left_behind[2];
-
 static void wedge(bool full) {
   disco_session_options options = faults_options(3, 1);
   options.grace_ms = 200;
@@ -282,12 +279,11 @@ static void wedge(bool full) {
   assert_int_equal(faults_library_threads(), 1); /* the others have ended */
   expect_closed(session, id);
   faults_refused(disco_session_shutdown(session), DISCO_LOST, "WorkerLostError", "worker 1 "); /* the same again */
-  left_behind[full] = session->engine;
   disco_dref_unref(hold);
   disco_dref_unref(id);
   disco_session_unref(session);
   faults_gate_open(0);
-  assert_true(faults_library_threads_gone()); /* it finds its way out by itself */
+  assert_true(faults_library_threads_gone()); /* it finds its way out by itself, and takes the session's memory along */
 }
 
 static void test_with_a_wedged_worker(void **state) {

@@ -47,12 +47,13 @@ static disco_status check(dsc_guard *guard) {
   return guard != NULL && guard->check != NULL ? guard->check(guard) : DISCO_OK;
 }
 
-/* Give the CPU away once. False when that took so long that sleeping, from which a wake preempts strangers, is the
- * better way to wait. */
-static bool yield_once(dsc_patience *patience) {
+/* Give the CPU away once. False when that took long and brought nothing: then strangers have it, and sleeping, from
+ * which a wake preempts them, is the better way to wait. When it took long and brought news, it was the one that makes
+ * them. */
+static bool yield_once(dsc_wait *wait, dsc_patience *patience) {
   int64_t before = dsc_clock_now_ns();
   sched_yield();
-  if (dsc_clock_now_ns() - before < LONG_YIELD_NS) return true;
+  if (dsc_clock_now_ns() - before < LONG_YIELD_NS || wait->ready(wait)) return true;
   dsc_store_relaxed(&patience->yields, -WAITS_WITHOUT_YIELD);
   return false;
 }
@@ -75,7 +76,7 @@ static bool spin(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard, disco
       dsc_store_relaxed(&patience->spin_ns, budget / 2 > MIN_SPIN_NS ? budget / 2 : MIN_SPIN_NS);
       return false;
     }
-    if (!yield_once(patience)) return wait->ready(wait);
+    if (!yield_once(wait, patience)) return wait->ready(wait);
   }
 }
 
@@ -84,7 +85,7 @@ static bool yield(dsc_wait *wait, dsc_patience *patience, int32_t yields, dsc_gu
   for (int32_t i = 0; i < yields; i++) {
     if (wait->ready(wait)) return true;
     if ((*status = check(guard)) != DISCO_OK) return false;
-    if (!yield_once(patience)) break;
+    if (!yield_once(wait, patience)) break;
   }
   return wait->ready(wait);
 }

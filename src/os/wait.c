@@ -41,6 +41,7 @@ void dsc_patience_init(dsc_patience *patience, int32_t threads, uint32_t spin_us
   patience->max_spin_ns = fits ? (int64_t)spin_us * 1000 : 0;
   dsc_store_relaxed(&patience->spin_ns, patience->max_spin_ns);
   dsc_store_relaxed(&patience->yields, MAX_YIELDS);
+  patience->pauses = 1;
 }
 
 static disco_status check(dsc_guard *guard) {
@@ -62,13 +63,14 @@ static bool yield_once(dsc_wait *wait, dsc_patience *patience) {
  * this CPU, and everything when the one that is waited for does. True when the condition came true. */
 static bool spin(dsc_wait *wait, dsc_patience *patience, dsc_guard *guard, disco_status *status) {
   int64_t budget = dsc_load_relaxed(&patience->spin_ns), end = dsc_clock_now_ns() + budget;
+  const int pauses = patience->pauses;
   for (;;) {
-    for (int i = 0; i < SPINS_PER_LOOK; i++) {
+    for (int spins = 0; spins < SPINS_PER_LOOK; spins += pauses) {
       if (wait->ready(wait)) {
         if (budget != patience->max_spin_ns) dsc_store_relaxed(&patience->spin_ns, patience->max_spin_ns);
         return true;
       }
-      dsc_cpu_relax();
+      for (int i = 0; i < pauses; i++) dsc_cpu_relax();
     }
     if ((*status = check(guard)) != DISCO_OK) return false;
     if (dsc_clock_now_ns() >= end) {

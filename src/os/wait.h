@@ -33,6 +33,8 @@ typedef struct {
   int64_t max_spin_ns;     /* 0: the threads do not fit the CPUs, never spin */
   _Atomic int32_t yields;  /* how often to yield before sleeping, when it does not spin; below 0: waits to skip before
                               trying again */
+  int32_t
+      pauses; /* between two looks while spinning: 1, or more so that the writer keeps its line for several stores */
 } dsc_patience;
 
 /* `threads`: how many threads of this process and its workers want a CPU at once. Oversubscribed ones yield at once. */

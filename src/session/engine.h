@@ -78,6 +78,7 @@ typedef struct dsc_engine {
   dsc_names names;                /* under lock */
   uint64_t resumed;               /* under lock: sequence of the last resume record */
   uint64_t epoch;                 /* under lock: its ordinal */
+  _Atomic bool waited;            /* a thread has waited since the last record */
   bool resume_pending;            /* under lock: an error was told, its resume record waits for room */
   _Atomic bool has_data_plane;    /* init_ccl succeeded, so a sync asks the workers */
   uint64_t *collected;            /* under lock: per worker, the last failure that is in the history */

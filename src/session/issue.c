@@ -35,6 +35,10 @@ static void finish_record(dsc_engine *engine, dsc_record *record, const dsc_comm
   uint64_t sequence = dsc_load_relaxed(&engine->sequence) + 1;
   record->message = command->message;
   record->flags = command->flags;
+  if (dsc_load_relaxed(&engine->waited)) {
+    record->flags |= DSC_RECORD_WAITED;
+    dsc_store_relaxed(&engine->waited, false);
+  }
   record->sequence = sequence;
   record->reg = reg;
   record->target = command->target;

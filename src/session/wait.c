@@ -112,6 +112,7 @@ disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence
                            const char *what) {
   dsc_session_guard guard;
   dsc_session_guard_init(&guard, engine, deadline_ns);
+  dsc_store_relaxed(&engine->waited, true);
   /* The last worker first: they were woken in order, so the others have mostly finished by then and need no sleep of
    * their own. */
   int32_t first = worker == DISCO_ALL_WORKERS ? 0 : worker;

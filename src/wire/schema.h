@@ -43,19 +43,20 @@ bool dsc_message_skippable(uint8_t message);
 enum {
   DSC_RECORD_OBJECTS = 1, /* some slot holds a counted object: every reader drops its reference */
   DSC_RECORD_QUIET = 2,   /* no reply */
+  DSC_RECORD_WAITED = 4, /* the controller waited for something since its last record: it will wait for this one, too */
 };
 
 /* The header of a command, 32 bytes. X(type, field, meaning) */
-#define DSC_RECORD_FIELDS(X)                                                                   \
-  X(uint32_t, frame, "the ring's: bytes of the record, and its padding mark")                  \
-  X(uint8_t, message, "which message")                                                         \
-  X(uint8_t, flags, "1: slots hold objects; 2: no reply")                                      \
-  X(uint16_t, num_releases, "released register ids that stand behind the slots, 4 bytes each") \
-  X(uint64_t, sequence, "number of the command, from 1")                                       \
-  X(uint32_t, reg, "the register, see the message")                                            \
-  X(uint32_t, target, "worker or register, see the message")                                   \
-  X(uint16_t, num_args, "how many values the slots hold")                                      \
-  X(uint16_t, num_slots, "16-byte slots behind the header")                                    \
+#define DSC_RECORD_FIELDS(X)                                                                           \
+  X(uint32_t, frame, "the ring's: bytes of the record, and its padding mark")                          \
+  X(uint8_t, message, "which message")                                                                 \
+  X(uint8_t, flags, "1: slots hold objects; 2: no reply; 4: the controller waited before this record") \
+  X(uint16_t, num_releases, "released register ids that stand behind the slots, 4 bytes each")         \
+  X(uint64_t, sequence, "number of the command, from 1")                                               \
+  X(uint32_t, reg, "the register, see the message")                                                    \
+  X(uint32_t, target, "worker or register, see the message")                                           \
+  X(uint16_t, num_args, "how many values the slots hold")                                              \
+  X(uint16_t, num_slots, "16-byte slots behind the header")                                            \
   X(uint32_t, name, "interned name of the function, for status lines and errors; 0: none")
 
 typedef struct {

@@ -41,6 +41,7 @@ typedef struct {
   uint64_t failures_seen; /* of segment->failures */
   uint64_t skip_after;    /* skip what comes after this command; UINT64_MAX: nothing */
   uint64_t resumed;       /* the last resume record passed */
+  bool in_stream;         /* the last record came without the controller having waited before it */
   bool clock_due;         /* read the clock at the next command */
   bool failed_in_epoch;   /* its error slot is taken until the next resume record */
   dsc_patience patience;

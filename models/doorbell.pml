@@ -6,27 +6,29 @@
  * FAULT: the fault word is set at any time, and reader 0 may never return from a command. FAIL: reader 0 may never
  * return, another reader fails. LONG: the last command never ends, one of the two awaits it.
  *
- * Forward (bell `door`, all readers sleep on it). Under the lock a caller claims a place among CAP, fills it and stores
- * tail. Then: unlock; fence; if door_asleep is set, take it back by an exchange and ring. Ring: count the bell up, wake
- * all. A reader with nothing to read: read the bell; door_asleep = 1; fence; look at tail and the fault again;
- * futex_wait(bell, value read); from the start. Nobody but a waker clears door_asleep, so it may be set for nothing.
+ * Forward (bell `door`, all readers sleep on it). Under the lock a caller claims a place among CAP, fills it and
+ * stores tail. Then: unlock; fence; if door_asleep is set, take it back by an exchange and ring. Ring: count the
+ * bell up, wake all. A reader with nothing to read: read the bell; door_asleep = 1; fence; look at tail and the
+ * fault again; futex_wait(bell, value read); from the start. Nobody but a waker clears door_asleep, so it may be
+ * set for nothing.
  *
  * Backward (bell `cbell`, all controller threads sleep on it). Each reader has two words, awaited_done and
- * awaited_position: the smallest number that somebody waits for. To wait: read the bell; lower the word; fence; look at
- * done or position and the guard words again; futex_wait; from the start. Reader: store position; store done; fence; if
- * one of the words is reached: clear both by exchanges and ring. After a failure ring in any case.
+ * awaited_position: the smallest number that somebody waits for. To wait: read the bell; lower the word; fence;
+ * look at done or position and the guard words again; futex_wait; from the start. Reader: store position; store
+ * done; fence; if one of the words is reached: clear both by exchanges and ring. After a failure ring in any case.
  * In this model record i has sequence i and position i.
  *
- * Store buffers. A store of tail, position, done or door_asleep goes to a buffer first; the process `memory` empties it
- * in its own time, in order. A fence is "my buffer is empty" as the guard of the next load. Where a fence follows a
- * read-modify-write (awaited), which has no buffer, its absence is modelled by the load moving up before it.
+ * Fences. A store with a fence before the next load might as well be in memory at once, so the good model has no
+ * store buffers. The variants without such a fence have one: the store waits in it until the process `memory` puts
+ * it in memory, some time later. Where a fence follows a read-modify-write (awaited), which has no buffer, its
+ * absence is modelled by the load moving up before it.
  *
  * A futex is two bits per sleeper. `same`: the bell still has the value that the sleeper read. `in`: it is inside
  * futex_wait. This is the counter (without its wrap at 2^32) in far fewer states.
  *
- * Claims: no deadlock, no livelock; every reader runs every record once, in order, whole; no record is overwritten before
- * all readers have passed it; a wait ends only when it is satisfied or a guard word is set; a failure ends the waits for
- * all workers; with a fault all end but a wedged reader.
+ * Claims: no deadlock, no livelock; every reader runs every record once, in order, whole; no record is overwritten
+ * before all readers have passed it; a wait ends only when it is satisfied or a guard word is set; a failure ends
+ * the waits for all workers; with a fault all end but a wedged reader.
  *
  * RUN good RING LAST=2 CAP=1
  * RUN good RING READERS=2 LAST=4
@@ -76,22 +78,17 @@
 #define BIT(i) (1 << (i))
 
 byte slot[CAP];
-byte tail, tail_buf;                           /* the last record published; in the store buffer, 0 = empty */
-byte position[READERS], position_buf[READERS]; /* the last record passed, by reader */
-byte done_no[READERS], done_buf[READERS];      /* the last record finished, by reader */
+byte tail;                                     /* the last record published */
+byte position[READERS], done_no[READERS];      /* the last record passed and finished, by reader */
 byte awaited_position[READERS] = NONE, awaited_done[READERS] = NONE;
 bool door_asleep;                              /* a reader sleeps, or is about to */
-byte asleep_buf;                               /* readers whose door_asleep = 1 is in their store buffer */
 byte door_same, door_in;
 byte cbell_same, cbell_in;
 bool fault, failures;                          /* the guard words */
 bool lock;
-byte next_record = 1, minimum;                 /* the ring writer's, under the lock: its tail, cached minimum of readers */
+byte next_record = 1, minimum;                 /* under the lock: the next one; cached minimum of the readers */
 byte passed[READERS];                          /* ghost: what a reader has really finished */
 byte waiters_ended;                            /* ghost */
-#ifdef BROKEN_ASLEEP_AGAIN
-byte woken;
-#endif
 
 #ifdef BROKEN_FAULT_CHECK /* left out: the look at the guard words between arming and sleeping */
 #define GUARD false
@@ -132,24 +129,20 @@ inline futex_enter(same, in, who) {
   }
 }
 
-#define FLUSH_READER(r) \
-  :: d_step { position_buf[r] -> position[r] = position_buf[r]; position_buf[r] = 0 } \
-  :: d_step { done_buf[r] && !position_buf[r] -> done_no[r] = done_buf[r]; done_buf[r] = 0 } \
-  :: d_step { asleep_buf & BIT(r) -> door_asleep = 1; asleep_buf = asleep_buf & ~BIT(r) }
+#if defined(BROKEN_TAIL_FENCE) || defined(BROKEN_DONE_FENCE) || defined(BROKEN_ASLEEP_FENCE)
+/* Store buffers of one entry. 0: empty. */
+byte tail_buf, done_buf[READERS], asleep_buf[READERS];
 
-proctype memory() {
+#define MEMORY
+proctype memory(byte r) {
 end:
   do
   :: d_step { tail_buf -> tail = tail_buf; tail_buf = 0 }
-  FLUSH_READER(0)
-#if READERS > 1
-  FLUSH_READER(1)
-#endif
-#if READERS > 2
-  FLUSH_READER(2)
-#endif
+  :: d_step { done_buf[r] -> done_no[r] = done_buf[r]; done_buf[r] = 0 }
+  :: d_step { asleep_buf[r] -> door_asleep = 1; asleep_buf[r] = 0 }
   od
 }
+#endif
 
 /* Controller thread `who` (0 or 1) waits until a reader's word `upto` has reached n, or for a guard word. */
 inline wait_for(upto, awaited, who, n) {
@@ -232,8 +225,7 @@ proctype caller(byte who) {
       atomic { r = 0; n = 0 }
     :: else ->
 #ifdef BROKEN_PUBLISH /* left out: the order, the record is published before it is whole */
-      tail_buf = next_record;
-      tail_buf == 0;
+      tail = next_record;
       slot[next_record % CAP] = next_record;
 #else
       d_step {
@@ -242,20 +234,17 @@ proctype caller(byte who) {
         :: else -> assert(next_record <= passed[r] + CAP); r++
         od;
         r = 0;
-        slot[next_record % CAP] = next_record;
-        tail_buf = next_record
+        slot[next_record % CAP] = next_record
       }
-#endif
-      /* the unlock is a release: tail is out of the buffer when others see it */
 #ifdef BROKEN_TAIL_FENCE /* left out: the fence between tail and the look at door_asleep */
-      n = door_asleep;
-      d_step { tail_buf == 0; next_record++; lock = 0 }
+      d_step { !tail_buf -> tail_buf = next_record }
 #else
-      d_step { tail_buf == 0; next_record++; lock = 0 }
-      n = door_asleep;
+      tail = next_record;
 #endif
+#endif
+      d_step { next_record++; lock = 0 }
       if
-      :: n ->
+      :: door_asleep ->
 #ifdef BROKEN_TAKE_LATE /* left out: the order, the flag is taken back after the ring */
         ring_door();
         door_asleep = 0
@@ -279,6 +268,7 @@ next_call:
 
 proctype reader(byte me) {
   byte next = 1;
+  bool said;
   do
   :: fault -> goto ended
   :: !fault && tail >= next ->
@@ -300,20 +290,17 @@ proctype reader(byte me) {
     :: else
     fi;
 #endif
-    d_step { /* the command ends: the record, read in place, is still whole */
 #ifndef DONE
+    d_step { /* the command ends: the record, read in place, is still whole */
       assert(slot[next % CAP] == next);
-      position_buf[me] = next;
-#endif
-#ifndef RING
-      done_buf[me] = next;
-#endif
-      passed[me] = next
+      passed[me] = next;
+      position[me] = next
     }
+#endif
 #ifdef BROKEN_DONE_FENCE /* left out: the fence between done and the look at awaited */
-#define FENCE true
-#else
-#define FENCE (!position_buf[me] && !done_buf[me])
+    d_step { !done_buf[me] -> done_buf[me] = next }
+#elif !defined(RING)
+    done_no[me] = next;
 #endif
 #if defined(FAIL) && !defined(BROKEN_FAIL_BELL) /* left out: the ring on a failure, which concerns all waits */
 #define REACHED (next >= awaited_done[me] || next >= awaited_position[me] || (me != 0 && next == 2))
@@ -323,7 +310,7 @@ proctype reader(byte me) {
 #define REACHED (next >= awaited_done[me] || next >= awaited_position[me])
 #endif
     if
-    :: FENCE && REACHED ->
+    :: REACHED ->
 #ifdef BROKEN_AWAITED_CLEAR /* left out: the order, awaited is cleared after the bell */
       ring_cbell();
       d_step { awaited_done[me] = NONE; awaited_position[me] = NONE }
@@ -332,41 +319,35 @@ proctype reader(byte me) {
       awaited_position[me] = NONE;
       ring_cbell()
 #endif
-    :: FENCE && !REACHED
+    :: !REACHED
     fi;
-    !position_buf[me] && !done_buf[me]; /* one entry each */
     if
     :: next == LAST -> goto ended
     :: else -> next++
     fi
-  :: atomic { else -> /* one step: the flag goes to the buffer only */
+  :: else ->
 #ifndef BROKEN_BELL_LATE /* left out: the order, the bell is read after the last look */
-       door_same = door_same | BIT(me);
+    door_same = door_same | BIT(me);
 #endif
-#ifdef BROKEN_ASLEEP_AGAIN /* left out: setting the flag again before every sleep */
-       asleep_buf = asleep_buf | (BIT(me) & ~woken);
-       woken = woken | BIT(me)
-#else
-       asleep_buf = asleep_buf | BIT(me)
-#endif
-     }
 #ifdef BROKEN_ASLEEP_FENCE /* left out: the fence between the flag and the look at tail */
-#define SAID true
+    asleep_buf[me] = 1;
+#elif defined(BROKEN_ASLEEP_AGAIN) /* left out: setting the flag again before every sleep */
+    if
+    :: !said -> door_asleep = 1; said = 1
+    :: else
+    fi;
 #else
-#define SAID !(asleep_buf & BIT(me))
+    door_asleep = 1;
 #endif
     if
-    :: SAID && (tail >= next || GUARD) -> door_same = door_same & ~BIT(me)
-    :: SAID && !(tail >= next || GUARD) ->
+    :: tail >= next || GUARD -> door_same = door_same & ~BIT(me)
+    :: else ->
 #ifdef BROKEN_BELL_LATE
       door_same = door_same | BIT(me);
 #endif
       futex_enter(door_same, door_in, me);
       !(door_in & BIT(me))
-    fi;
-#ifdef BROKEN_ASLEEP_FENCE
-    !(asleep_buf & BIT(me)) /* one entry */
-#endif
+    fi
   od;
 end_wedged:
   false;
@@ -412,7 +393,6 @@ proctype monitor() {
 
 init {
   atomic {
-    run memory();
 #if defined(FAULT) || defined(FAIL) || defined(LONG)
     run monitor();
 #endif
@@ -427,6 +407,12 @@ init {
 #endif
 #ifndef RING
     run waiter(1);
+#endif
+#ifdef MEMORY
+    run memory(0);
+#if READERS > 1
+    run memory(1);
+#endif
 #endif
     run reader(0);
 #if READERS > 1

@@ -1,27 +1,28 @@
 /* The release list: ids of dropped registers reach every worker without anybody waiting, and without a next call.
  *
- * A deleter pushes its id on a lock-free list. The next record carries the list: whoever encodes a record, under the
- * session lock, takes all of it by an exchange. If no next record comes:
+ * A deleter pushes its id on a lock-free list. The next record carries the list: whoever encodes a record, under
+ * the session lock, takes all of it by an exchange. If no next record comes:
  *   deleter   push; if asleep0 is set: trylock; if that works: post the list (if there is room), leave
  *   leave     unlock; fence; if door_asleep is set, take it back by an exchange: asleep0 = 0, ring the door; else, if
  *             asleep0 is set and the list is not empty: trylock, post the list, leave again (not if there was no room)
  *   worker 0  with nothing to read: read the bell; door_asleep = 1; asleep0 = 1; fence; look at tail; if the list is
- *             empty: sleep; else trylock, post the list, unlock; if that posted nothing and the list is not empty: sleep
- *             for 10 ms at most; from the start. With news: asleep0 = 0
- * Whoever finds the lock held lets it be: the holder looks when he leaves. door_asleep belongs to all workers, so it may be
- * set by worker 1 alone; asleep0 is worker 0's.
- * The ring may be full because worker 1 is slow, while worker 0 sleeps. Then nobody comes when there is room again, and
- * worker 0 looks from time to time. It must not ring for itself there, which would end its own sleep at once, for ever.
+ *             empty: sleep; else trylock, post the list, leave; if that posted nothing, unlock only, and if the list is
+ *             still not empty, sleep for 10 ms at most; from the start. With news: asleep0 = 0
+ * Whoever finds the lock held lets it be: the holder looks when he leaves. door_asleep belongs to all workers, so it
+ * may be set by worker 1 alone; asleep0 is worker 0's.
  *
- * Two casts. Without FULL: 2 deleters, 1 caller, 2 workers; there is room for everything. FULL: 1 deleter, 1 caller, 2
+ * The ring may be full because worker 1 is slow, while worker 0 sleeps. Nobody comes when there is room again, so
+ * worker 0 looks from time to time. Having posted nothing it must not ring: the ring would end its own sleep at once,
+ * and so on, for as long as the ring is full.
+ *
+ * Two casts. Without FULL: 2 deleters, 1 caller, worker 0; there is room for everything. FULL: 1 deleter, 1 caller, 2
  * workers; the ring has one place. DROP: worker 0 drops an id too, inside a command. WEDGED: worker 1 never moves.
  *
- * Store buffers: the unlock, door_asleep = 1 and asleep0 = 1 are plain stores and stay in a buffer until `memory`
- * empties it. A fence is "my buffer is empty" as the guard of the next load. Push, trylock and exchange are
- * read-modify-writes, which have no buffer. The two bits of the bell are explained in doorbell.pml.
+ * Fences and the two bits of the bell are explained in doorbell.pml: only the variants without a fence have store
+ * buffers.
  *
- * Claims: no deadlock; no livelock, but for the looks from time to time; when all is quiet (threads ended, workers with
- * nothing to do) the list is empty and each id was released on each worker; none twice.
+ * Claims: no deadlock; no livelock, but for the looks from time to time; when all is quiet (threads ended, workers
+ * with nothing to do) the list is empty and each id was released on each worker; none twice.
  *
  * RUN good
  * RUN good FULL DROP
@@ -57,9 +58,8 @@ byte list;                /* the ids that wait */
 byte record[RECORDS + 1]; /* the ids that record i carries */
 byte tail;                /* the last record published */
 byte position[2];         /* records passed, by worker */
-bool lock, unlock_held;   /* unlock_held: the holder's unlock is in its store buffer */
+bool lock;
 bool door_asleep, asleep0;
-byte asleep_held;         /* worker 0's store buffer: 2 both flags, 1 asleep0 only */
 bool same, in;            /* the door as worker 0 sees it */
 bool in1;                 /* worker 1 has said that it sleeps */
 byte released[2];         /* ghost */
@@ -67,7 +67,12 @@ byte ended;               /* ghost */
 
 #define ROOM (tail < position[0] + CAP && tail < position[1] + CAP)
 
-proctype memory() {
+#if defined(BROKEN_LEAVE_FENCE) || defined(BROKEN_SLEEP_FENCE)
+/* Store buffers: the holder's unlock; worker 0's flags (2 both, 1 asleep0 only). */
+bool unlock_held;
+byte asleep_held;
+
+active proctype memory() {
 end:
   do
   :: d_step { unlock_held -> lock = 0; unlock_held = 0 }
@@ -75,6 +80,7 @@ end:
   :: d_step { asleep_held == 1 -> asleep0 = 1; asleep_held = 0 }
   od
 }
+#endif
 
 inline ring() {
   d_step { same = 0; in = 0; in1 = 0 }
@@ -101,9 +107,10 @@ inline post_list() {
 }
 
 inline unlock() {
-  unlock_held = 1;
-#ifndef BROKEN_LEAVE_FENCE /* left out: the fence between the unlock and the looks */
-  !unlock_held
+#ifdef BROKEN_LEAVE_FENCE /* left out: the fence between the unlock and the looks */
+  unlock_held = 1
+#else
+  lock = 0
 #endif
 }
 
@@ -150,7 +157,8 @@ not_rung:
        }
        post_list()
     fi
-  od
+  od;
+  atomic { room = 0; posted = 0 }
 }
 
 inline push(i) {
@@ -208,24 +216,29 @@ proctype worker0() {
   bool room, posted, dropped, nap;
   byte saw;
   do
-  :: tail > position[0] ->
-    asleep0 = 0;
-    atomic {
-      run_record(0, position[0] + 1);
-      if
+  :: atomic {
+       tail > position[0] ->
+       asleep0 = 0;
+       run_record(0, position[0] + 1);
 #ifdef DROP
-      :: !dropped -> dropped = 1
+       if
+       :: !dropped -> dropped = 1
+       :: else -> goto passed
+       fi
 #endif
-      :: else -> goto passed
-      fi
-    };
+     };
+#ifdef DROP
     drop(2);
 passed:
+#endif
     position[0] = position[0] + 1
   :: else ->
-    atomic { same = 1; asleep_held = 2 } /* the flags go to the buffer only */
-#ifndef BROKEN_SLEEP_FENCE /* left out: the fence between the flags and the looks */
-    !asleep_held;
+    same = 1;
+#ifdef BROKEN_SLEEP_FENCE /* left out: the fence between the flags and the looks */
+    asleep_held = 2;
+#else
+    door_asleep = 1;
+    asleep0 = 1;
 #endif
     if
     :: tail > position[0] -> goto awake
@@ -261,7 +274,10 @@ progress:
       in = 0 /* 10 ms */
     fi;
 awake:
-    atomic { !asleep_held -> same = 0; nap = 0 }
+#ifdef BROKEN_SLEEP_FENCE
+    !asleep_held;
+#endif
+    atomic { same = 0; nap = 0; room = 0; posted = 0 }
   od
 }
 
@@ -287,13 +303,15 @@ proctype quiet() {
 
 init {
   atomic {
-    run memory(); run deleter(0); run caller(); run worker0();
+    run deleter(0); run caller(); run worker0();
 #ifdef FULL
     run worker1();
 #else
     run deleter(1);
     position[1] = RECORDS; /* no worker 1 */
 #endif
+#ifndef WEDGED
     run quiet()
+#endif
   }
 }

@@ -152,6 +152,8 @@ disco_status dsc_enter(const dsc_engine *engine, const char *what);
 disco_status dsc_issue(dsc_engine *engine, dsc_command *command, int64_t timeout_ms);
 /* Post what waits on the release list if the lock is free and there is room; never waits. Any thread. */
 void dsc_publish_releases(dsc_engine *engine);
+/* Worker 0, about to sleep: the same; returns how long it may sleep, see dsc_wait.before_sleep. */
+int64_t dsc_publish_before_sleep(dsc_engine *engine);
 /* Lock held: append the resume record, or leave it pending. */
 void dsc_post_resume(dsc_engine *engine);
 /* Leave the lock: wake whoever sleeps, look after releases. */

@@ -124,6 +124,23 @@ void dsc_publish_releases(dsc_engine *engine) {
   dsc_leave(engine);
 }
 
+int64_t dsc_publish_before_sleep(dsc_engine *engine) {
+  enum { RETRY_NS = 10 * 1000000 };
+  if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY) return INT64_MAX;
+  if (!dsc_lock_try(&engine->lock)) return RETRY_NS;
+  uint64_t before = dsc_load_relaxed(&engine->sequence);
+  (void)post_releases(engine);
+  if (dsc_load_relaxed(&engine->sequence) != before) {
+    dsc_leave(engine);
+    return 0;
+  }
+  /* No room, and nobody may come when there is. No news either: leaving as others do would take back this very thread's
+   * word that it sleeps. */
+  dsc_lock_give(&engine->lock);
+  dsc_fence();
+  return dsc_idpool_waiting(&engine->registers) == 0 ? INT64_MAX : RETRY_NS;
+}
+
 /* Lock held, record claimed. Everything that can still be refused happens before the header is written. */
 static disco_status fill_record(dsc_engine *engine, dsc_command *command, dsc_record *record, uint32_t releases) {
   disco_status status;

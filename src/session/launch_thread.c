@@ -19,17 +19,7 @@ static void *thread_main(void *argument) {
   return NULL;
 }
 
-/* Worker 0, about to sleep. */
-static int64_t look_after_releases(void *context) {
-  enum { RETRY_NS = 10 * 1000000 };
-  dsc_engine *engine = context;
-  if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY) return INT64_MAX;
-  uint64_t before = dsc_load_relaxed(&engine->sequence);
-  dsc_publish_releases(engine);
-  if (dsc_load_relaxed(&engine->sequence) != before) return 0;
-  return RETRY_NS; /* the lock is held, whose holder looks when it leaves; or the ring is full, and nobody may come when
-                      it is not */
-}
+static int64_t look_after_releases(void *context) { return dsc_publish_before_sleep(context); }
 
 disco_status dsc_launch_threads(dsc_engine *engine) {
   dsc_shared_memory_seclude(&engine->segment.memory); /* all workers share this mapping */

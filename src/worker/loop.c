@@ -115,10 +115,11 @@ void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, T
 
 /* ---- Failures ---- */
 
-/* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record. */
+/* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record that I
+ * have ever seen: a worker that passed the next resume record and failed again shows only the later number, so what was
+ * seen before still counts until my own resume record. */
 static DSC_COLD void look_at_failures(dsc_worker *worker, uint64_t failures) {
   worker->failures_seen = failures;
-  worker->skip_after = UINT64_MAX;
   for (int32_t i = 0; i < worker->segment->num_workers; i++) {
     uint64_t failed = dsc_load_acquire(&dsc_segment_status(worker->segment, i)->failed); /* acquire: status.failed */
     if (failed > worker->resumed && failed < worker->skip_after) worker->skip_after = failed;

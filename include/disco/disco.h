@@ -238,8 +238,9 @@ typedef enum { DISCO_LOG_ERROR = 0, DISCO_LOG_WARN = 1, DISCO_LOG_INFO = 2 } dis
 typedef void (*disco_log_fn)(void *context, disco_log_level level, const char *message);
 
 /* Send the library's warnings (slow worker, leaked session, ...) to fn; NULL discards them, which is the default. The
- * callback may come from any thread, must not call libdisco, and gets one line without a newline. The environment
- * variable DISCO_LOG=error|warn|info sends them to stderr instead of discarding. */
+ * callback may come from any thread, must not call libdisco, and gets one line without a newline; the old one may still
+ * be running when this returns. The environment variable DISCO_LOG=error|warn|info sends them to stderr instead of
+ * discarding. */
 DISCO_API void disco_set_log_callback(disco_log_fn fn, void *context, disco_log_level level);
 
 /* Register the global functions runtime.disco.* now, overriding those of TVM's own runtime. Loading libdisco.so does it

@@ -7,7 +7,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three below, and keeps lines whole */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three below */
 static dsc_log_fn current_fn;
 static void *current_context;
 static int current_level = DSC_LOG_WARN;
@@ -22,15 +22,16 @@ void dsc_log_set(dsc_log_fn fn, void *context, int level) {
 
 void dsc_log(int level, const char *format, ...) {
   pthread_mutex_lock(&lock);
-  if (current_fn != NULL && level <= current_level) {
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    current_fn(current_context, level, line);
-  }
+  dsc_log_fn fn = level <= current_level ? current_fn : NULL;
+  void *context = current_context;
   pthread_mutex_unlock(&lock);
+  if (fn == NULL) return;
+  char line[1024];
+  va_list args;
+  va_start(args, format);
+  (void)vsnprintf(line, sizeof(line), format, args);
+  va_end(args);
+  fn(context, level, line); /* without the lock: it may wait for the interpreter's, or fork */
 }
 
 static void to_stderr(void *context, int level, const char *message) {

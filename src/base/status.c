@@ -1,9 +1,12 @@
 #include "base/status.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/inject.h"
 
 static _Thread_local dsc_error *thread_error; /* created at the thread's first failure, freed with the thread */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
@@ -77,6 +80,17 @@ void dsc_error_view(const dsc_error *error, disco_error_info *ret_info) {
   memcpy(ret_info, &full, size < sizeof(full) ? size : sizeof(full));
 }
 
+/* What a thread says that failed and had no memory for its record. */
+static const dsc_error no_memory = {.status = DISCO_MEMORY,
+                                    .worker = -1,
+                                    .group = -1,
+                                    .signal_number = -1,
+                                    .exit_status = -1,
+                                    .pid = -1,
+                                    .kind = "MemoryError",
+                                    .message = (char *)(uintptr_t) "no memory for the message"};
+static _Thread_local bool failed_without_memory;
+
 static void free_thread_error(void *memory) {
   dsc_error_fini(memory);
   free(memory);
@@ -89,7 +103,8 @@ static void make_key(void) { (void)pthread_key_create(&key, free_thread_error); 
 static dsc_error *obtain(void) {
   if (thread_error == NULL) {
     pthread_once(&key_once, make_key);
-    thread_error = calloc(1, sizeof(*thread_error));
+    thread_error = DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(*thread_error));
+    failed_without_memory = thread_error == NULL;
     if (thread_error == NULL) return NULL;
     dsc_error_init(thread_error);
     (void)pthread_setspecific(key, thread_error);
@@ -132,6 +147,7 @@ disco_status dsc_fail_with(dsc_error *error) {
 }
 
 const dsc_error *dsc_thread_error(void) {
+  if (thread_error == NULL && failed_without_memory) return &no_memory;
   return thread_error != NULL && thread_error->status != DISCO_OK ? thread_error : NULL;
 }
 

@@ -14,6 +14,8 @@ DLTensor *dsc_tensor_of(const TVMFFIAny *value) {
 
 static bool bytes_of(int32_t ndim, const int64_t *shape, DLDataType dtype, uint64_t *ret_bytes) {
   uint64_t bits = (uint64_t)dtype.bits * dtype.lanes;
+  for (int32_t i = 0; i < ndim; i++)
+    if (shape[i] == 0) bits = 0; /* before any product can overflow */
   for (int32_t i = 0; i < ndim; i++) {
     if (shape[i] < 0) return false;
     if (__builtin_mul_overflow(bits, (uint64_t)shape[i], &bits)) return false;
@@ -34,7 +36,7 @@ bool dsc_tensor_is_contiguous(const DLTensor *tensor) {
   int64_t expected = 1;
   for (int32_t i = tensor->ndim - 1; i >= 0; i--) {
     if (tensor->shape[i] != 1 && tensor->strides[i] != expected) return false;
-    expected *= tensor->shape[i];
+    expected = (int64_t)((uint64_t)expected * (uint64_t)tensor->shape[i]); /* of a size that is refused elsewhere */
   }
   return true;
 }
@@ -98,7 +100,7 @@ disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dt
   for (int32_t i = ndim - 1; i >= 0; i--) {
     tensor->sizes[i] = shape[i];
     strides[i] = stride;
-    stride *= shape[i];
+    stride = (int64_t)((uint64_t)stride * (uint64_t)shape[i]); /* may wrap beside a dimension of 0 */
   }
   tensor->managed.version = (DLPackVersion){DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
   tensor->managed.deleter = delete_owned;

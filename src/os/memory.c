@@ -55,6 +55,10 @@ void dsc_shared_memory_seclude(dsc_shared_memory *memory) {
   memory->fd = -1;
 }
 
+void dsc_shared_memory_hide_from_children(dsc_shared_memory *memory) {
+  (void)madvise(memory->base, memory->bytes, MADV_DONTFORK);
+}
+
 void dsc_shared_memory_destroy(dsc_shared_memory *memory) {
   if (memory->base == NULL) return;
   munmap(memory->base, memory->bytes);

@@ -19,6 +19,8 @@ disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memor
 void dsc_shared_memory_discard(dsc_shared_memory *memory, size_t offset);
 /* Close the descriptor: nobody else will map it. The mapping stays. */
 void dsc_shared_memory_seclude(dsc_shared_memory *memory);
+/* A forked child does not get the mapping: whatever of ours still runs there cannot write into its parent's. */
+void dsc_shared_memory_hide_from_children(dsc_shared_memory *memory);
 /* Takes a zeroed struct too. */
 void dsc_shared_memory_destroy(dsc_shared_memory *memory);
 

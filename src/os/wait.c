@@ -169,13 +169,19 @@ disco_status dsc_lock_take_slowly(dsc_lock *lock, dsc_guard *guard) {
     int64_t timeout = tick_ns;
     if (guard != NULL && guard->deadline_ns != DSC_NO_DEADLINE) {
       int64_t left = guard->deadline_ns - dsc_clock_now_ns();
-      if (left <= 0) return DISCO_TIMEOUT;
+      if (left <= 0) {
+        dsc_lock_wake(lock);
+        return DISCO_TIMEOUT;
+      }
       if (left < timeout) timeout = left;
     }
     futex_wait(&lock->word, 2, timeout);
     if (guard != NULL && guard->tick != NULL) {
       disco_status status = guard->tick(guard);
-      if (status != DISCO_OK) return status;
+      if (status != DISCO_OK) {
+        dsc_lock_wake(lock); /* we may have been the one that was woken: hand it on */
+        return status;
+      }
     }
   }
   return DISCO_OK;

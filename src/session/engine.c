@@ -34,6 +34,7 @@ void dsc_engine_ref(dsc_engine *engine) { dsc_add_relaxed(&engine->refs, 1); }
 void dsc_engine_unref(dsc_engine *engine) {
   if (dsc_add_acq_rel(&engine->refs, (uint32_t)-1) != 1) return; /* label engine.refs */
   dsc_reaper_forget(engine);
+  dsc_drain_replies(engine); /* of an abandoned worker that came back */
   engine_free(engine);
 }
 
@@ -52,6 +53,7 @@ static disco_status build(dsc_engine *engine) {
                                DSC_ERROR_SLOT_BYTES};
   status = dsc_segment_create(&layout, &engine->segment);
   if (status != DISCO_OK) return status;
+  dsc_shared_memory_hide_from_children(&engine->segment.memory);
   dsc_segment_header *header = engine->segment.header;
   dsc_ring_writer_init(&engine->ring, &header->ring, dsc_segment_at(header, header->ring_offset), header->ring_bytes,
                        &dsc_segment_status(header, 0)->position, sizeof(dsc_status_line), settings->num_workers);
@@ -106,6 +108,7 @@ static bool post_until(dsc_engine *engine, int64_t deadline_ns) {
     uint64_t position = dsc_ring_needed(&engine->ring, 2 * DSC_RING_LINE);
     dsc_leave(engine);
     if (posted) return true;
+    if (dsc_clock_now_ns() >= deadline_ns) return false;
     dsc_session_guard guard;
     dsc_session_guard_init(&guard, engine, deadline_ns);
     guard.guard.tick = NULL;

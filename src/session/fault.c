@@ -59,15 +59,19 @@ static char *host_name(void) {
   return strdup(host[0] != 0 ? host : "localhost");
 }
 
-/* The failure that worker i stored last, with all its fields. False when the slot is about another one: it is just
- * failing again. */
-static bool load_failure(dsc_engine *engine, int32_t worker, uint64_t failed, dsc_error *ret_error) {
+/* The failure that worker i stored last, with all its fields. When the slot is about a later one already, its text is
+ * gone: only a late failure can be overtaken like that, since its worker has passed the resume record. */
+static void load_failure(dsc_engine *engine, int32_t worker, uint64_t failed, dsc_error *ret_error) {
   uint32_t name = 0;
   const dsc_error_slot *slot = dsc_segment_error_slot(engine->segment.header, worker);
-  if (!dsc_failure_load(slot, engine->segment.header->error_slot_bytes, ret_error, &name))
+  if (!dsc_failure_load(slot, engine->segment.header->error_slot_bytes, ret_error, &name)) {
     ret_error->message = strdup("(the worker ended while it wrote the message)");
-  else if (ret_error->sequence != 0 && ret_error->sequence != failed)
-    return false;
+  } else if (ret_error->sequence != 0 && ret_error->sequence != failed) {
+    dsc_error_fini(ret_error);
+    ret_error->status = DISCO_RAISED;
+    ret_error->message = strdup("(the message was replaced by that of a later failure)");
+    name = 0;
+  }
   if (ret_error->kind[0] == 0) (void)snprintf(ret_error->kind, sizeof(ret_error->kind), "RuntimeError");
   const char *function = dsc_names_text(&engine->names, name);
   ret_error->sequence = failed;
@@ -77,7 +81,6 @@ static bool load_failure(dsc_engine *engine, int32_t worker, uint64_t failed, ds
   ret_error->host = host_name();
   ret_error->function = strdup(function != NULL ? function : "a function without a global name");
   ret_error->text = compose(engine, ret_error);
-  return true;
 }
 
 /* Read every failure that is new; keep the lowest of the present epoch in *ret_lowest (status DISCO_OK when there is
@@ -90,11 +93,7 @@ static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
     uint64_t failed = dsc_load_acquire(&dsc_segment_status(header, i)->failed); /* acquire: status.failed */
     if (failed <= engine->collected[i]) continue;
     dsc_error error;
-    if (!load_failure(engine, i, failed, &error)) { /* it failed once more, in a later epoch, and is about to say so */
-      dsc_error_fini(&error);
-      i--;
-      continue;
-    }
+    load_failure(engine, i, failed, &error);
     engine->collected[i] = failed;
     add_history(engine, &error);
     /* A failure before the last resume record belongs to an epoch whose error was told. So does one that comes up while

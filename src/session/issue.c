@@ -67,9 +67,8 @@ static size_t record_bound(int32_t count, uint32_t releases) {
   return (bytes + DSC_RING_LINE - 1) & ~(size_t)(DSC_RING_LINE - 1);
 }
 
-/* A record without values. Lock held. False when the ring is full. */
-static bool post_plain(dsc_engine *engine, uint8_t message, const TVMFFIAny *value) {
-  uint32_t releases = releases_bound(engine);
+/* A record with at most one value and `releases` ids. Lock held. False when the ring is full. */
+static bool post_plain(dsc_engine *engine, uint8_t message, const TVMFFIAny *value, uint32_t releases) {
   dsc_record *record = dsc_ring_claim(&engine->ring, record_bound(value != NULL, releases));
   if (record == NULL) return false;
   dsc_command command = {.message = message, .count = value != NULL};
@@ -80,18 +79,21 @@ static bool post_plain(dsc_engine *engine, uint8_t message, const TVMFFIAny *val
 
 void dsc_post_resume(dsc_engine *engine) {
   TVMFFIAny epoch = dsc_int((int64_t)engine->epoch + 1);
-  engine->resume_pending = !post_plain(engine, DSC_MESSAGE_Resume, &epoch);
+  engine->resume_pending = !post_plain(engine, DSC_MESSAGE_Resume, &epoch, 0);
   if (engine->resume_pending) return;
   engine->epoch++;
   engine->resumed = dsc_load_relaxed(&engine->sequence);
 }
 
-bool dsc_post_shutdown(dsc_engine *engine) { return post_plain(engine, DSC_MESSAGE_ShutDown, NULL); }
+/* No releases: the registers die with their workers, and the record needs one line only. */
+bool dsc_post_shutdown(dsc_engine *engine) { return post_plain(engine, DSC_MESSAGE_ShutDown, NULL, 0); }
 
 /* Lock held: post the released ids that no other record will carry. False when the ring is full. */
 static bool post_releases(dsc_engine *engine) {
   while (dsc_idpool_waiting(&engine->registers) > 0 || dsc_idpool_has_drained(&engine->registers))
-    if (dsc_load_relaxed(&engine->state) != DSC_READY || !post_plain(engine, DSC_MESSAGE_KillReg, NULL)) return false;
+    if (dsc_load_relaxed(&engine->state) != DSC_READY ||
+        !post_plain(engine, DSC_MESSAGE_KillReg, NULL, releases_bound(engine)))
+      return false;
   return true;
 }
 

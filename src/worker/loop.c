@@ -33,7 +33,8 @@ disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_w
 
 void dsc_worker_destroy(dsc_worker *worker) {
   if (worker == NULL) return;
-  dsc_registers_fini(&worker->registers);
+  dsc_registers_fini(&worker->registers); /* a deleter may still ask whose thread this is */
+  if (dsc_current_worker == worker) dsc_current_worker = NULL;
   free(worker->args);
   free(worker);
 }
@@ -214,5 +215,4 @@ DSC_HOT void dsc_worker_run(dsc_worker *worker) {
     dsc_ring_advance(&worker->commands, record, &worker->line->position);
     announce(worker, sequence, failed);
   }
-  dsc_current_worker = NULL;
 }

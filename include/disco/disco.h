@@ -36,6 +36,11 @@ extern "C" {
 /* "0.1.0": the version of the library that was loaded. A constant. */
 DISCO_API const char *disco_version(void);
 
+/* Errors that every function of a session may return besides its own: DISCO_CLOSED after shutdown; DISCO_RUNTIME in a
+ * forked child and, where [worker] does not stand, from a function of the session's own worker; DISCO_MEMORY;
+ * DISCO_VALUE for a NULL that is not allowed; and, from functions that post or wait, the error of a failed worker
+ * (DISCO_RAISED when its function raised, DISCO_VALUE or DISCO_TYPE when the command itself was wrong there), once. */
+
 /* ---- Types ------------------------------------------------------------------------------------------------------------------------- */
 
 /* Both are TVM-FFI objects: a pointer to one is its TVMFFIObjectHandle and may be put into a TVMFFIAny (v_obj) with the
@@ -92,8 +97,8 @@ typedef struct {
 DISCO_API DISCO_MUST_USE disco_status disco_session_create_threaded(const disco_session_options *options,
                                                                     disco_session **ret_session);
 
-/* One more reference; one less. The last one shuts the session down in the background and never blocks. NULL is allowed
- * in unref. A DRef holds a reference to its session. [worker] */
+/* One more reference (not NULL); one less. The last one shuts the session down in the background and never blocks. NULL
+ * is allowed in unref. A DRef holds a reference to its session. [worker] */
 DISCO_API void disco_session_ref(disco_session *session);
 DISCO_API void disco_session_unref(disco_session *session);
 
@@ -109,6 +114,7 @@ DISCO_API int32_t disco_session_num_groups(const disco_session *session);
 
 /* ---- Registers and calls ----------------------------------------------------------------------------------------------------------- */
 
+/* One more reference; not NULL. [worker] */
 DISCO_API void disco_dref_ref(disco_dref *dref);
 /* The last reference releases the register on every worker, in order with the other commands. Never blocks. NULL
  * allowed. [worker] */
@@ -120,7 +126,8 @@ DISCO_API disco_session *disco_dref_session(const disco_dref *dref);
 
 /* A DRef to the global function `name` on every worker. Looked up now if it is registered, else by each worker when it
  * comes to this command (an earlier one may register it); if it is missing there too, that worker fails with
- * DISCO_VALUE and the nearest names. */
+ * DISCO_VALUE and the nearest names.
+ * While a name is looked up on workers no thread should register functions: TVM-FFI's registry has no lock. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_get_global_func(disco_session *session, const char *name,
                                                                     disco_dref **ret_func);
 
@@ -132,11 +139,13 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_get_global_func(disco_sessio
 DISCO_API DISCO_MUST_USE disco_status disco_call(disco_session *session, disco_dref *func, const TVMFFIAny *args,
                                                  int32_t num_args, disco_dref **ret_result);
 
-/* The same in TVM's packed form: {3 (CallPacked), anything, func DRef, args...}. */
+/* The same in TVM's packed form: {3 (CallPacked), anything, func DRef, args...}. DISCO_TYPE, DISCO_VALUE when it is not
+ * that. */
 DISCO_API DISCO_MUST_USE disco_status disco_call_packed(disco_session *session, const TVMFFIAny *packed,
                                                         int32_t num_packed, disco_dref **ret_result);
 
-/* A DRef to a new register that holds `value` on every worker. Objects by reference. Posted, not waited for. */
+/* A DRef (owned by the caller) to a new register that holds `value` on every worker. Objects by reference. Posted, not
+ * waited for. DISCO_TYPE for a DRef or a DLTensor pointer. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_put(disco_session *session, const TVMFFIAny *value,
                                                         disco_dref **ret_dref);
 
@@ -149,7 +158,9 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_dealloc_reg(disco_session *s
 /* Copy worker 0's tensor in `src` into the host tensor, or the host tensor into worker 0's tensor in `dst`. `host` is a
  * TVM-FFI Tensor on the CPU; it travels by reference and is read or written when worker 0 comes to the command: leave
  * it alone until a sync. Byte sizes must match exactly, shapes and dtypes may differ; the host side may be strided and
- * badly aligned. A mismatch fails on worker 0 with both shapes, dtypes and sizes before a byte moves. */
+ * badly aligned. The command holds a reference to it until worker 0 is done with it. DISCO_TYPE when `host` is no
+ * Tensor, DISCO_VALUE when it is not on the CPU. A mismatch fails on worker 0 with both shapes, dtypes and sizes before
+ * a byte moves. */
 DISCO_API DISCO_MUST_USE disco_status disco_copy_from_worker0(disco_session *session, TVMFFIObjectHandle host,
                                                               disco_dref *src);
 DISCO_API DISCO_MUST_USE disco_status disco_copy_to_worker0(disco_session *session, TVMFFIObjectHandle host,
@@ -162,7 +173,7 @@ DISCO_API DISCO_MUST_USE disco_status disco_copy_to_worker0(disco_session *sessi
  * main thread. */
 
 /* Wait until `worker` (or DISCO_ALL_WORKERS) has finished everything posted before this call, its data plane included.
- */
+ * DISCO_VALUE for a bad worker id. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_sync(disco_session *session, int32_t worker, int64_t timeout_ms);
 
 /* The number of the last command posted: 1, 2, 3, ...; 0 before the first. [worker] */
@@ -185,7 +196,7 @@ DISCO_API DISCO_MUST_USE disco_status disco_debug_get_all(disco_dref *dref, int6
 
 /* Set the register on one worker (or DISCO_ALL_WORKERS) and wait. If register and value are both tensors the value is
  * copied into the tensor that is there (equal byte sizes, else DISCO_VALUE), else the register is replaced. Heals a
- * poisoned register. */
+ * poisoned register. DISCO_TYPE for a DRef or a DLTensor pointer. */
 DISCO_API DISCO_MUST_USE disco_status disco_debug_set(disco_dref *dref, int32_t worker, const TVMFFIAny *value,
                                                       int64_t timeout_ms);
 
@@ -205,7 +216,8 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_init_ccl(disco_session *sess
 /* ---- Looking at a session ---------------------------------------------------------------------------------------------------------- */
 
 /* The index-th last error of this session that is known (0 = the newest, at most 15), told or not. DISCO_VALUE when
- * there are fewer. The strings live as disco_last_error()'s do. [worker] */
+ * there are fewer. The strings live as disco_last_error()'s do, whose place this error
+ * takes on the calling thread. [worker] */
 DISCO_API DISCO_MUST_USE disco_status disco_session_last_error(disco_session *session, int32_t index,
                                                                disco_error_info *ret_error);
 
@@ -245,7 +257,8 @@ DISCO_API void disco_set_log_callback(disco_log_fn fn, void *context, disco_log_
 
 /* Register the global functions runtime.disco.* now, overriding those of TVM's own runtime. Loading libdisco.so does it
  * by itself unless TVM's base runtime is loaded without its extra library, or DISCO_FFI_GLOBALS=0 is set: see
- * docs/architecture.md, Loading. Idempotent. */
+ * docs/architecture.md, Loading. Idempotent. DISCO_RUNTIME when another copy of libdisco or libtvm_ffi is in the
+ * process. Any thread, but not while another one registers or looks up functions: TVM-FFI's registry has no lock. */
 DISCO_API DISCO_MUST_USE disco_status disco_publish(void);
 
 #ifdef __cplusplus

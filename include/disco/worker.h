@@ -34,10 +34,11 @@ typedef struct {
   uint64_t sequence; /* the command that is running */
 } disco_worker_info;
 
-/* Who am I? Reads the calling worker. */
+/* Who am I? Reads the calling worker. DISCO_VALUE also when struct_size is not set. */
 DISCO_API DISCO_MUST_USE disco_status disco_worker_get_info(disco_worker_info *ret_info);
 
-/* Set the data plane's name and the default device of the calling worker: for the init function of a data plane. */
+/* Set the data plane's name and the default device of the calling worker: for the init function of a data plane. The
+ * name has 1 to 63 bytes (DISCO_VALUE) and is copied; DISCO_RUNTIME when this worker has a data plane already. */
 DISCO_API DISCO_MUST_USE disco_status disco_worker_set_ccl(const char *ccl, DLDevice device);
 
 /* Raise an error from a worker function: `return disco_raise("ValueError", "size %d is odd", n);`. Returns -1. Any

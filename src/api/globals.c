@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/session_api.h"
 #include "builtin/table.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
@@ -63,7 +64,7 @@ static disco_status session_threaded(const call *c) {
   if (status != DISCO_OK) return status;
   disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
   disco_session *session = NULL;
-  status = disco_session_create_threaded(&options, &session);
+  status = dsc_create_threaded(&options, NULL, &session);
   if (status == DISCO_OK) *c->result = dsc_object_value(session);
   return status;
 }

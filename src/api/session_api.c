@@ -1,4 +1,6 @@
 /* Bodies of include/disco/disco.h: check what a caller can get wrong, then call the session room. */
+#include "api/session_api.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,13 +78,18 @@ static disco_status read_options(const disco_session_options *given, dsc_setting
   return DISCO_OK;
 }
 
-disco_status disco_session_create_threaded(const disco_session_options *options, disco_session **ret_session) {
-  REQUIRE(options);
-  REQUIRE(ret_session);
+disco_status dsc_create_threaded(const disco_session_options *options, const void *creation_site,
+                                 disco_session **ret_session) {
   dsc_settings settings;
   disco_status status = dsc_startup_status();
   if (status == DISCO_OK) status = read_options(options, &settings);
-  return status == DISCO_OK ? dsc_session_create(&settings, __builtin_return_address(0), ret_session) : status;
+  return status == DISCO_OK ? dsc_session_create(&settings, creation_site, ret_session) : status;
+}
+
+disco_status disco_session_create_threaded(const disco_session_options *options, disco_session **ret_session) {
+  REQUIRE(options);
+  REQUIRE(ret_session);
+  return dsc_create_threaded(options, __builtin_return_address(0), ret_session);
 }
 
 void disco_session_ref(disco_session *session) { dsc_object_ref(session, 1); }

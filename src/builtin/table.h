@@ -6,7 +6,6 @@
 
 typedef struct {
   const char *name; /* whole */
-  const char *signature;
   TVMFFISafeCallType function;
 } dsc_builtin;
 

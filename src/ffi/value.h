@@ -13,7 +13,6 @@
 #include "base/status.h"
 
 enum {
-  DSC_TYPE_SESSION_PARENT = kTVMFFIObject,
   DSC_TYPE_DREF = 114, /* fixed by TVM-FFI's table of static types */
 };
 
@@ -34,6 +33,12 @@ static inline TVMFFIAny dsc_object_value(void *object) {
   value.type_index = ((TVMFFIObject *)object)->type_index;
   value.v_obj = object;
   return value;
+}
+
+/* A form that is borrowed (7 to 10) or no value at all: an argument at most, never kept. */
+static inline bool dsc_value_is_borrowed(const TVMFFIAny *value) {
+  int32_t index = value->type_index;
+  return (index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged;
 }
 
 static inline bool dsc_is_object(const TVMFFIAny *value) { return value->type_index >= kTVMFFIStaticObjectBegin; }

@@ -172,7 +172,6 @@ static void abandon(dsc_engine *engine, int32_t left) {
   }
   dsc_leave(engine);
   dsc_text_add(&text, " they are left behind with their memory; worker processes can be killed");
-  engine->abandoned = left;
   dsc_add_relaxed(&abandoned_workers, (uint64_t)left);
   engine->stop_message = dsc_text_take(&text);
   engine->stop_status = DISCO_LOST;

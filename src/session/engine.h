@@ -59,9 +59,11 @@ enum { DSC_FATE_RUNS = 0, DSC_FATE_ENDED = 1, DSC_FATE_ABANDONED = 2 };
 typedef struct dsc_engine {
   dsc_list link; /* in the process's list of live engines (reaper.c) */
   _Atomic uint32_t refs;
+  struct dsc_engine *next_job; /* reaper.c, under its lock */
+  bool queued;                 /* the same */
   dsc_settings settings;
   const disco_session *session; /* never read through: DRefs and the codec compare it */
-  const void *creation_site;
+  const void *creation_site;    /* an address in the function that made it; NULL: the registry's */
   uint32_t fork_generation;
   int64_t pid;
   _Atomic uint32_t state; /* DSC_READY, ... */
@@ -77,7 +79,7 @@ typedef struct dsc_engine {
   dsc_encoder encoder;
   dsc_names names;                /* under lock */
   uint64_t resumed;               /* under lock: sequence of the last resume record */
-  uint64_t epoch;                 /* under lock: its ordinal */
+  _Atomic uint64_t epoch;         /* written under lock: its ordinal */
   _Atomic bool waited;            /* a thread has waited since the last record */
   bool resume_pending;            /* under lock: an error was told, its resume record waits for room */
   _Atomic bool has_data_plane;    /* init_ccl succeeded, so a sync asks the workers */
@@ -87,7 +89,7 @@ typedef struct dsc_engine {
   dsc_idpool registers;
   _Atomic uint32_t worker0_asleep;
 
-  /* counters, each written under lock or by one thread at a time */
+  /* counters */
   _Atomic uint64_t ring_bytes_posted, ring_full, wakes, errors_told, errors_late;
 
   /* replies */
@@ -99,7 +101,6 @@ typedef struct dsc_engine {
 
   /* ending */
   dsc_worker_thread *threads;
-  int32_t abandoned; /* by the stopping thread: workers that would not end */
   disco_status stop_status;
   char *stop_message;
 } dsc_engine;

@@ -64,7 +64,7 @@ static char *host_name(void) {
 static void load_failure(dsc_engine *engine, int32_t worker, uint64_t failed, dsc_error *ret_error) {
   uint32_t name = 0;
   const dsc_error_slot *slot = dsc_segment_error_slot(engine->segment.header, worker);
-  if (!dsc_failure_load(slot, engine->segment.header->error_slot_bytes, ret_error, &name)) {
+  if (!dsc_failure_load(slot, ret_error, &name)) {
     ret_error->message = strdup("(the worker ended while it wrote the message)");
   } else if (ret_error->sequence != 0 && ret_error->sequence != failed) {
     dsc_error_fini(ret_error);

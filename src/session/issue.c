@@ -78,10 +78,11 @@ static bool post_plain(dsc_engine *engine, uint8_t message, const TVMFFIAny *val
 }
 
 void dsc_post_resume(dsc_engine *engine) {
-  TVMFFIAny epoch = dsc_int((int64_t)engine->epoch + 1);
-  engine->resume_pending = !post_plain(engine, DSC_MESSAGE_Resume, &epoch, 0);
+  uint64_t epoch = dsc_load_relaxed(&engine->epoch) + 1;
+  TVMFFIAny ordinal = dsc_int((int64_t)epoch);
+  engine->resume_pending = !post_plain(engine, DSC_MESSAGE_Resume, &ordinal, 0);
   if (engine->resume_pending) return;
-  engine->epoch++;
+  dsc_store_relaxed(&engine->epoch, epoch);
   engine->resumed = dsc_load_relaxed(&engine->sequence);
 }
 

@@ -1,4 +1,4 @@
-/* Looking at a session while it runs, or while it hangs: nothing here waits. */
+/* Looking at a session while it runs, or while it hangs: nothing here waits for a worker. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -69,6 +69,7 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
                                .ring_full = dsc_load_relaxed(&engine->ring_full),
                                .wakes = dsc_load_relaxed(&engine->wakes),
                                .errors_told = dsc_load_relaxed(&engine->errors_told),
+                               .resumes = dsc_load_relaxed(&engine->epoch),
                                .errors_late = dsc_load_relaxed(&engine->errors_late),
                                .live_registers = dsc_idpool_live(&engine->registers),
                                .abandoned_workers = dsc_engine_abandoned()};
@@ -77,7 +78,6 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
     stats.commands_skipped += dsc_load_relaxed(&line->skipped);
     stats.worker_sleeps += dsc_load_relaxed(&line->sleeps);
   }
-  stats.resumes = stats.errors_told; /* each told error is followed by one resume record */
   memcpy(ret_stats, &stats, stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats));
   return DISCO_OK;
 }

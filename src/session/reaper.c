@@ -5,21 +5,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "ffi/python.h"
 #include "os/thread.h"
 #include "session/engine.h"
 
-typedef struct job job;
-struct job {
-  job *next;
-  dsc_engine *engine; /* one reference */
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything here */
 static pthread_cond_t work = PTHREAD_COND_INITIALIZER, idle = PTHREAD_COND_INITIALIZER;
 static dsc_list live = {&live, &live};
-static job *jobs, **last_job = &jobs;
+static dsc_engine *jobs, **last_job = &jobs; /* linked by next_job; the queue holds a reference to each */
 static bool running, busy, exiting, hooked;
 static int backlog; /* engines submitted and not yet reaped */
 static uint32_t fork_generation;
@@ -51,13 +44,12 @@ static void *reap(void *argument) {
       pthread_cond_wait(&work, &lock);
     }
     busy = true;
-    job *mine = jobs;
-    jobs = mine->next;
+    dsc_engine *engine = jobs;
+    jobs = engine->next_job;
     if (jobs == NULL) last_job = &jobs;
     pthread_mutex_unlock(&lock);
-    (void)dsc_engine_stop(mine->engine);
-    dsc_engine_unref(mine->engine);
-    free(mine);
+    (void)dsc_engine_stop(engine);
+    dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
     backlog--;
   }
@@ -65,22 +57,21 @@ static void *reap(void *argument) {
 }
 
 void dsc_reaper_submit(dsc_engine *engine, bool drop) {
-  if (engine->fork_generation != dsc_fork_generation())
-    return; /* its threads are not here; its memory is the parent's copy */
-  if (drop && dsc_load_acquire(&engine->state) == DSC_CLOSED) {
-    dsc_engine_unref(engine); /* was shut down: nothing can block */
-    return;
+  /* In a forked child its threads are not here, and its memory is the parent's copy. */
+  if (engine->fork_generation != dsc_fork_generation()) return;
+  if (dsc_load_acquire(&engine->state) != DSC_CLOSED) {
+    pthread_mutex_lock(&lock);
+    if (!engine->queued) { /* once: a worker may ask for the shutdown, and the last reference go later */
+      engine->queued = true;
+      dsc_engine_ref(engine);
+      *last_job = engine;
+      last_job = &engine->next_job;
+      backlog++;
+      pthread_cond_signal(&work);
+    }
+    pthread_mutex_unlock(&lock);
   }
-  job *mine = malloc(sizeof(*mine));
-  if (mine == NULL) return; /* leaked, and stopped by the exit hook */
-  if (!drop) dsc_engine_ref(engine);
-  *mine = (job){NULL, engine};
-  pthread_mutex_lock(&lock);
-  *last_job = mine;
-  last_job = &mine->next;
-  backlog++;
-  pthread_cond_signal(&work);
-  pthread_mutex_unlock(&lock);
+  if (drop) dsc_engine_unref(engine); /* stopped, or the queue holds one until it is */
 }
 
 /* One more reference, unless the last one is gone: then its owner is about to forget the engine. */
@@ -91,8 +82,11 @@ static bool try_ref(dsc_engine *engine) {
 }
 
 static void warn_leaked(const dsc_engine *engine) {
-  Dl_info site = {0};
-  (void)dladdr(engine->creation_site, &site);
+  Dl_info site = {.dli_sname = "runtime.disco.SessionThreaded", .dli_fname = "a program that knows the registry"};
+  if (engine->creation_site != NULL) {
+    site = (Dl_info){0};
+    (void)dladdr(engine->creation_site, &site);
+  }
   dsc_log(DSC_LOG_WARN, "a session of %d workers made in %s (%s) was not shut down before the process ended",
           engine->settings.num_workers, site.dli_sname != NULL ? site.dli_sname : "an unnamed function",
           site.dli_fname != NULL ? site.dli_fname : "?");

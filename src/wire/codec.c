@@ -6,11 +6,8 @@
 #include "base/memory.h"
 
 bool dsc_values_borrowed(const TVMFFIAny *values, int32_t count) {
-  for (int32_t i = 0; i < count; i++) {
-    int32_t index = values[i].type_index;
-    if ((index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged)
-      return true;
-  }
+  for (int32_t i = 0; i < count; i++)
+    if (dsc_value_is_borrowed(&values[i])) return true;
   return false;
 }
 

@@ -1,4 +1,5 @@
-/* The one table of limits on what a command may carry. */
+/* The one table of limits on what a command may carry. (A string's limit is DSC_STRING_MAX in ffi/value.h, beside the
+ * copy it protects.) */
 #ifndef DSC_WIRE_LIMITS_H
 #define DSC_WIRE_LIMITS_H
 

@@ -52,11 +52,8 @@ static __attribute__((noinline)) disco_status load_args(dsc_worker *worker, cons
 
 /* A result may be a borrowed form if the function is careless: a register never holds one. */
 static DSC_COLD disco_status own_result(TVMFFIAny *result) {
-  int32_t index = result->type_index;
-  bool borrowed =
-      (index >= kTVMFFIDLTensorPtr && index <= kTVMFFIObjectRValueRef) || index < 0 || index == kTVMFFIUnchanged;
   TVMFFIAny owned;
-  if (!borrowed) return DISCO_OK;
+  if (!dsc_value_is_borrowed(result)) return DISCO_OK;
   disco_status status = dsc_value_own(result, "the result", &owned);
   if (status == DISCO_OK) *result = owned;
   return status;

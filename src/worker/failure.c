@@ -59,8 +59,7 @@ void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequenc
   free(failure);
 }
 
-bool dsc_failure_load(const dsc_error_slot *slot, size_t slot_bytes, dsc_error *ret_error, uint32_t *ret_name) {
-  (void)slot_bytes;
+bool dsc_failure_load(const dsc_error_slot *slot, dsc_error *ret_error, uint32_t *ret_name) {
   blob *failure = calloc(1, sizeof(*failure));
   dsc_error_init(ret_error);
   *ret_name = 0;

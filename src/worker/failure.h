@@ -10,6 +10,6 @@ void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequenc
 
 /* Read it: message, kind, backtrace, status and sequence of *ret_error are filled (owned by the caller); *ret_name as
  * above. False when the slot's writer died in the middle. */
-bool dsc_failure_load(const dsc_error_slot *slot, size_t slot_bytes, dsc_error *ret_error, uint32_t *ret_name);
+bool dsc_failure_load(const dsc_error_slot *slot, dsc_error *ret_error, uint32_t *ret_name);
 
 #endif

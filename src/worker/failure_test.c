@@ -53,7 +53,7 @@ static void all_parts_come_back(void **state) {
   fail_like("MyError", strdup("the message"), strdup("  File \"a.py\", line 3, in f"));
   dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 77, 5);
   (void)dsc_fail(DISCO_VALUE, "another error of this thread");
-  assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+  assert_true(dsc_failure_load(*state, &error, &name));
   assert_int_equal(error.status, DISCO_RAISED);
   assert_int_equal(error.sequence, 77);
   assert_int_equal(name, 5);
@@ -70,7 +70,7 @@ static void the_newest_failure_counts(void **state) {
   for (uint64_t i = 1; i <= 20; i++) {
     fail_like("ValueError", letters((size_t)(2000 - i * 90), 'a'), NULL);
     dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, i, (uint32_t)i);
-    assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+    assert_true(dsc_failure_load(*state, &error, &name));
     assert_int_equal(error.sequence, i);
     assert_int_equal(name, i);
     assert_int_equal(strlen(error.message), 2000 - i * 90); /* nothing of a longer one before it */
@@ -80,16 +80,16 @@ static void the_newest_failure_counts(void **state) {
 }
 
 static void statuses_keep_their_kind(void **state) {
-#define CHECK(name, value, kind_text, meaning)                                    \
-  if (DISCO_##name != DISCO_OK) {                                                 \
-    dsc_error error;                                                              \
-    uint32_t number = 0;                                                          \
-    (void)dsc_fail(DISCO_##name, "a sentence");                                   \
-    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0);                        \
-    assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &number)); \
-    assert_int_equal(error.status, DISCO_##name);                                 \
-    assert_string_equal(error.kind, kind_text);                                   \
-    dsc_error_fini(&error);                                                       \
+#define CHECK(name, value, kind_text, meaning)              \
+  if (DISCO_##name != DISCO_OK) {                           \
+    dsc_error error;                                        \
+    uint32_t number = 0;                                    \
+    (void)dsc_fail(DISCO_##name, "a sentence");             \
+    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0);  \
+    assert_true(dsc_failure_load(*state, &error, &number)); \
+    assert_int_equal(error.status, DISCO_##name);           \
+    assert_string_equal(error.kind, kind_text);             \
+    dsc_error_fini(&error);                                 \
   }
   DISCO_STATUS_LIST(CHECK)
 #undef CHECK
@@ -100,7 +100,7 @@ static void empty_parts_are_empty(void **state) {
   uint32_t name = 0;
   fail_like("", strdup(""), NULL); /* an exception without a message */
   dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 3, 0);
-  assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+  assert_true(dsc_failure_load(*state, &error, &name));
   assert_string_equal(error.kind, "");
   assert_string_equal(error.message, "");
   assert_string_equal(error.backtrace, "");
@@ -125,7 +125,7 @@ static void long_parts_are_cut_with_a_mark(void **state) {
       uint32_t name = 0;
       fail_like("SomeRatherLongKindOfError", strdup(message), strdup(backtrace));
       dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 9, 1);
-      assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+      assert_true(dsc_failure_load(*state, &error, &name));
       assert_int_equal(error.sequence, 9);
       assert_string_equal(error.kind, "SomeRatherLongKindOfError");
       size_t length = strlen(error.message);
@@ -159,7 +159,7 @@ static void a_long_kind_is_cut(void **state) {
   kind[DSC_KIND_MAX - 1] = 0; /* the longest that is kept */
   fail_like(kind, strdup("m"), NULL);
   dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0);
-  assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+  assert_true(dsc_failure_load(*state, &error, &name));
   assert_string_equal(error.kind, kind);
   assert_string_equal(error.message, "m");
   dsc_error_fini(&error);
@@ -173,7 +173,7 @@ static void nonsense_in_a_slot_is_harmless(void **state) {
     char *slot = *state;
     memset(slot, byte, DSC_ERROR_SLOT_BYTES);
     ((dsc_error_slot *)*state)->version = 2;
-    assert_true(dsc_failure_load(*state, DSC_ERROR_SLOT_BYTES, &error, &name));
+    assert_true(dsc_failure_load(*state, &error, &name));
     assert_int_equal(error.status, DISCO_RAISED);
     assert_int_equal(name, 0);
     assert_null(error.message);

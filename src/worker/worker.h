@@ -16,8 +16,9 @@ enum { DSC_CCL_NAME_MAX = 64 };
 typedef struct {
   int32_t id, local_id, num_workers, num_groups;
   const dsc_segment_header *segment; /* its shared parts are written through the pointers below */
-  const void *owner;                 /* the engine this worker belongs to, for thread workers: told apart, never read */
-  int32_t busy_threads;              /* workers + controller, for the waiting policy */
+  const void
+      *owner; /* the engine this worker belongs to, for thread workers; identity compares it, the launcher reads it */
+  int32_t busy_threads; /* workers + controller, for the waiting policy */
   uint32_t spin_us;
   /* Worker 0 of the controller's process looks after released registers before it sleeps (NULL for others). Returns how
    * long it may sleep then: see dsc_wait.before_sleep. */

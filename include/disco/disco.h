@@ -135,7 +135,9 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_get_global_func(disco_sessio
  * that register (not inside containers; a register never written gives None). The function's result goes to a new
  * register; ret_result may be NULL to drop it. At most 4,096 arguments. Borrowed strings (type indices 8 and 9) are
  * copied; DLTensor pointers (7) are refused (DISCO_TYPE): they would outlive their owner. Objects pass to thread
- * workers by reference. */
+ * workers by reference.
+ * *ret_result is owned by the caller. DISCO_VALUE: too many arguments, a string over 256 MiB, a DRef of another session
+ * or one that was released. */
 DISCO_API DISCO_MUST_USE disco_status disco_call(disco_session *session, disco_dref *func, const TVMFFIAny *args,
                                                  int32_t num_args, disco_dref **ret_result);
 

@@ -42,7 +42,8 @@ DISCO_API DISCO_MUST_USE disco_status disco_worker_get_info(disco_worker_info *r
 DISCO_API DISCO_MUST_USE disco_status disco_worker_set_ccl(const char *ccl, DLDevice device);
 
 /* Raise an error from a worker function: `return disco_raise("ValueError", "size %d is odd", n);`. Returns -1. Any
- * thread. */
+ * thread.
+ * The strings are copied; neither may be NULL. */
 DISCO_API int disco_raise(const char *kind, const char *format, ...) DISCO_PRINTF(2, 3);
 
 /* Register a C function as the global function `name`. `self` is handed to every call; `self_deleter` (may be NULL)

@@ -112,6 +112,11 @@ static dsc_error *obtain(void) {
   return thread_error;
 }
 
+void dsc_thread_error_prepare(void) {
+  (void)obtain();
+  failed_without_memory = false; /* nothing has failed yet */
+}
+
 disco_status dsc_failv(disco_status status, const char *kind, const char *format, va_list args) {
   dsc_error *error = obtain();
   if (error == NULL) return status;

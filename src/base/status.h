@@ -39,6 +39,8 @@ disco_status dsc_fail(disco_status status, const char *format, ...) DISCO_PRINTF
 disco_status dsc_failv(disco_status status, const char *kind, const char *format, va_list args) DISCO_PRINTF(3, 0);
 /* The same with all fields: the thread takes over *error (which is empty afterwards). Returns its status. */
 disco_status dsc_fail_with(dsc_error *error);
+/* Make this thread's record now, so that a later error is not lost for want of memory. */
+void dsc_thread_error_prepare(void);
 /* This thread's error, or NULL when nothing failed on it. Lives until the thread's next failure. */
 const dsc_error *dsc_thread_error(void);
 

@@ -200,6 +200,7 @@ static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool
 DSC_HOT void dsc_worker_run(dsc_worker *worker) {
   bool stop = false;
   dsc_current_worker = worker;
+  dsc_thread_error_prepare();
   dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);
   dsc_store_relaxed(&worker->line->pid, (int64_t)getpid());
   while (!stop) {

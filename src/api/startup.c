@@ -20,7 +20,8 @@
 #include "os/library.h"
 #include "session/session.h"
 
-static char unusable[512]; /* why, or "" */
+static char unusable[512]; /* why */
+static _Atomic bool is_unusable;
 static _Atomic bool published;
 static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -57,13 +58,13 @@ static void look_for_other_copies(void) {
   }
 }
 
-/* Asked again later: a second libtvm_ffi may come after us. */
+/* Looked at once more with the first session, since a second libtvm_ffi may come after us. Not with every one: the
+ * loader's lock that this takes may be held by another thread when the process forks. */
 disco_status dsc_startup_status(void) {
-  pthread_mutex_lock(&publish_lock); /* `unusable` is written once more at most */
-  disco_status status = DISCO_OK;
-  if (unusable[0] != 0 || has_two_ffi_copies()) status = dsc_fail(DISCO_RUNTIME, "%s", unusable);
-  pthread_mutex_unlock(&publish_lock);
-  return status;
+  static _Atomic bool looked_again;
+  if (!dsc_load_acquire(&is_unusable) && !atomic_exchange(&looked_again, true) && has_two_ffi_copies())
+    dsc_store_release(&is_unusable, true); /* release: startup.unusable, the sentence is there */
+  return dsc_load_acquire(&is_unusable) ? dsc_fail(DISCO_RUNTIME, "%s", unusable) : DISCO_OK;
 }
 
 /* lock held */
@@ -88,6 +89,7 @@ __attribute__((constructor)) static void load(void) {
   dsc_fork_install();
   look_for_other_copies();
   if (unusable[0] != 0) {
+    dsc_store_release(&is_unusable, true);
     dsc_log(DSC_LOG_ERROR, "%s", unusable);
     return;
   }

@@ -100,10 +100,10 @@ static void free_thread_error(void *memory) {
 static void make_key(void) { (void)pthread_key_create(&key, free_thread_error); }
 
 /* This thread's record, made when missing; NULL only without memory. */
-static dsc_error *obtain(void) {
+static dsc_error *obtain(bool may_be_made_to_fail) {
   if (thread_error == NULL) {
     pthread_once(&key_once, make_key);
-    thread_error = DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(*thread_error));
+    thread_error = may_be_made_to_fail && DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(*thread_error));
     failed_without_memory = thread_error == NULL;
     if (thread_error == NULL) return NULL;
     dsc_error_init(thread_error);
@@ -113,12 +113,12 @@ static dsc_error *obtain(void) {
 }
 
 void dsc_thread_error_prepare(void) {
-  (void)obtain();
+  (void)obtain(false);
   failed_without_memory = false; /* nothing has failed yet */
 }
 
 disco_status dsc_failv(disco_status status, const char *kind, const char *format, va_list args) {
-  dsc_error *error = obtain();
+  dsc_error *error = obtain(true);
   if (error == NULL) return status;
   char *message = NULL;
   if (vasprintf(&message, format, args) < 0)
@@ -140,7 +140,7 @@ disco_status dsc_fail(disco_status status, const char *format, ...) {
 
 disco_status dsc_fail_with(dsc_error *error) {
   disco_status status = error->status;
-  dsc_error *mine = obtain();
+  dsc_error *mine = obtain(true);
   if (mine == NULL) {
     dsc_error_fini(error);
     return status;

@@ -100,10 +100,10 @@ static void free_thread_error(void *memory) {
 static void make_key(void) { (void)pthread_key_create(&key, free_thread_error); }
 
 /* This thread's record, made when missing; NULL only without memory. */
-static dsc_error *obtain(bool may_be_made_to_fail) {
+static dsc_error *obtain(void) {
   if (thread_error == NULL) {
     pthread_once(&key_once, make_key);
-    thread_error = may_be_made_to_fail && DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(*thread_error));
+    thread_error = DSC_ALLOCATION_FAILS() ? NULL : calloc(1, sizeof(*thread_error));
     failed_without_memory = thread_error == NULL;
     if (thread_error == NULL) return NULL;
     dsc_error_init(thread_error);
@@ -112,13 +112,20 @@ static dsc_error *obtain(bool may_be_made_to_fail) {
   return thread_error;
 }
 
-void dsc_thread_error_prepare(void) {
-  (void)obtain(false);
-  failed_without_memory = false; /* nothing has failed yet */
+void dsc_thread_error_lend(dsc_error *record) {
+  if (thread_error != NULL) return;
+  dsc_error_init(record);
+  thread_error = record;
+}
+
+void dsc_thread_error_take_back(dsc_error *record) {
+  if (thread_error != record) return;
+  dsc_error_fini(record);
+  thread_error = NULL;
 }
 
 disco_status dsc_failv(disco_status status, const char *kind, const char *format, va_list args) {
-  dsc_error *error = obtain(true);
+  dsc_error *error = obtain();
   if (error == NULL) return status;
   char *message = NULL;
   if (vasprintf(&message, format, args) < 0)
@@ -140,7 +147,7 @@ disco_status dsc_fail(disco_status status, const char *format, ...) {
 
 disco_status dsc_fail_with(dsc_error *error) {
   disco_status status = error->status;
-  dsc_error *mine = obtain(true);
+  dsc_error *mine = obtain();
   if (mine == NULL) {
     dsc_error_fini(error);
     return status;

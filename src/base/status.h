@@ -39,8 +39,10 @@ disco_status dsc_fail(disco_status status, const char *format, ...) DISCO_PRINTF
 disco_status dsc_failv(disco_status status, const char *kind, const char *format, va_list args) DISCO_PRINTF(3, 0);
 /* The same with all fields: the thread takes over *error (which is empty afterwards). Returns its status. */
 disco_status dsc_fail_with(dsc_error *error);
-/* Make this thread's record now, so that a later error is not lost for want of memory. */
-void dsc_thread_error_prepare(void);
+/* Lend this thread a record, so that an error is not lost for want of memory; take it back before its memory goes. A
+ * thread that has one keeps it. */
+void dsc_thread_error_lend(dsc_error *record);
+void dsc_thread_error_take_back(dsc_error *record);
 /* This thread's error, or NULL when nothing failed on it. Lives until the thread's next failure. */
 const dsc_error *dsc_thread_error(void);
 

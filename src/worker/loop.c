@@ -35,6 +35,7 @@ void dsc_worker_destroy(dsc_worker *worker) {
   if (worker == NULL) return;
   dsc_registers_fini(&worker->registers); /* a deleter may still ask whose thread this is */
   if (dsc_current_worker == worker) dsc_current_worker = NULL;
+  dsc_thread_error_take_back(&worker->error);
   free(worker->args);
   free(worker);
 }
@@ -200,7 +201,7 @@ static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool
 DSC_HOT void dsc_worker_run(dsc_worker *worker) {
   bool stop = false;
   dsc_current_worker = worker;
-  dsc_thread_error_prepare();
+  dsc_thread_error_lend(&worker->error);
   dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);
   dsc_store_relaxed(&worker->line->pid, (int64_t)getpid());
   while (!stop) {

@@ -46,6 +46,7 @@ typedef struct {
   bool clock_due;         /* read the clock at the next command */
   bool failed_in_epoch;   /* its error slot is taken until the next resume record */
   dsc_patience patience;
+  dsc_error error; /* the thread's record */
 } dsc_worker;
 
 disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_worker);

@@ -3,9 +3,10 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
+
+#include "base/settings.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three below */
 static dsc_log_fn current_fn;
@@ -51,7 +52,7 @@ void dsc_log_install(void) {
     const char *name;
     int level;
   } levels[] = {{"error", DSC_LOG_ERROR}, {"warn", DSC_LOG_WARN}, {"info", DSC_LOG_INFO}};
-  const char *wish = getenv("DISCO_LOG");
-  for (size_t i = 0; wish != NULL && i < sizeof(levels) / sizeof(levels[0]); i++)
+  const char *wish = dsc_setting(DSC_SETTING_LOG);
+  for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
     if (strcasecmp(wish, levels[i].name) == 0) dsc_log_set(to_stderr, NULL, levels[i].level);
 }

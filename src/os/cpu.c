@@ -5,11 +5,12 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/atomics.h"
 
 /* cgroup v2: "max 100000" or "<quota> <period>"; v1: two files, quota -1 for none. */
-static int32_t quota_of(const char *v2_path, const char *v1_quota, const char *v1_period) {
+static double quota_of(const char *v2_path, const char *v1_quota, const char *v1_period) {
   long long quota = -1, period = 0;
   FILE *file = fopen(v2_path, "re");
   if (file != NULL) {
@@ -27,21 +28,35 @@ static int32_t quota_of(const char *v2_path, const char *v1_quota, const char *v
       fclose(file);
     }
   }
-  if (quota <= 0 || period <= 0) return INT32_MAX;
-  long long cpus = (quota + period - 1) / period;
-  return cpus < 1 ? 1 : cpus > INT32_MAX ? INT32_MAX : (int32_t)cpus;
+  return quota <= 0 || period <= 0 ? 0 : (double)quota / (double)period;
+}
+
+double dsc_cpu_quota(void) {
+  return quota_of("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                  "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+}
+
+int32_t dsc_cpu_online(void) {
+  long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return online < 1 ? 1 : online > INT32_MAX ? INT32_MAX : (int32_t)online;
+}
+
+int32_t dsc_cpu_affinity(void) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1; /* fails only beyond 1024 CPUs */
 }
 
 int32_t dsc_cpu_allowed(void) {
   static _Atomic int32_t cached;
   int32_t allowed = dsc_load_relaxed(&cached);
   if (allowed != 0) return allowed;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1; /* fails only beyond 1024 CPUs */
-  int32_t quota =
-      quota_of("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (quota < allowed) allowed = quota;
+  allowed = dsc_cpu_affinity();
+  double quota = dsc_cpu_quota();
+  if (quota > 0 && quota < allowed) {
+    int32_t whole = (int32_t)quota;
+    allowed = whole < quota ? whole + 1 : whole;
+  }
   dsc_store_relaxed(&cached, allowed);
   return allowed;
 }

@@ -6,7 +6,7 @@
 #include "base/inject.h"
 #include "ffi/value.h"
 
-int32_t dsc_type_session = -1, dsc_type_threaded_session = -1;
+int32_t dsc_type_session = -1, dsc_type_threaded_session = -1, dsc_type_process_session = -1;
 void (*dsc_object_session_deleter)(void *self, int flags);
 
 _Static_assert(offsetof(dsc_dref, reg_id) == 24 && offsetof(dsc_dref, session) == 32,
@@ -23,7 +23,7 @@ disco_status dsc_object_register_types(void) {
   (void)register_type("runtime.disco.DRef", DSC_TYPE_DREF, 1, kTVMFFIObject);
   dsc_type_session = register_type("runtime.disco.Session", -1, 1, kTVMFFIObject);
   dsc_type_threaded_session = register_type("runtime.disco.ThreadedSession", -1, 2, dsc_type_session);
-  (void)register_type("runtime.disco.ProcessSession", -1, 2, dsc_type_session);
+  dsc_type_process_session = register_type("runtime.disco.ProcessSession", -1, 2, dsc_type_session);
   (void)register_type("runtime.disco.SocketSession", -1, 2, dsc_type_session);
   return DISCO_OK;
 }

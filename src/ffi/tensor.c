@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inject.h"
 #include "base/memory.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
@@ -66,17 +67,19 @@ void dsc_tensor_describe(const DLTensor *tensor, dsc_text *text) {
 /* One allocation holds the managed tensor, its shape and strides; the data stands apart for its alignment. */
 typedef struct {
   DLManagedTensorVersioned managed;
+  void (*release)(void *context, void *data);
+  void *context;
   int64_t sizes[]; /* shape, then strides */
 } owned_tensor;
 
 static void delete_owned(DLManagedTensorVersioned *managed) {
-  free(managed->dl_tensor.data);
-  free(managed); /* the first member of owned_tensor */
+  owned_tensor *tensor = (owned_tensor *)managed; /* its first member */
+  tensor->release(tensor->context, managed->dl_tensor.data);
+  free(tensor);
 }
 
-disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
-                               TVMFFIObjectHandle *ret_tensor) {
-  uint64_t bytes = 0;
+static disco_status check_new(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
+                              uint64_t *ret_bytes) {
   if (ndim < 0 || (ndim > 0 && shape == NULL))
     return dsc_fail(DISCO_VALUE, "a tensor of %d dimensions needs a shape", ndim);
   if (dtype.bits == 0 || dtype.lanes == 0)
@@ -84,34 +87,68 @@ disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dt
   for (int32_t i = 0; i < ndim; i++)
     if (shape[i] < 0)
       return dsc_fail(DISCO_VALUE, "dimension %d of the shape is negative: %lld", i, (long long)shape[i]);
-  if (!bytes_of(ndim, shape, dtype, &bytes))
+  if (!bytes_of(ndim, shape, dtype, ret_bytes))
     return dsc_fail(DISCO_MEMORY, "a tensor of these sizes has more than 2^63 bits");
   if (device.device_type != kDLCPU)
     return dsc_fail(DISCO_VALUE, "tensors can be made on the CPU only, not on device type %d", (int)device.device_type);
+  return DISCO_OK;
+}
+
+/* The arguments were checked. */
+static disco_status wrap(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device, void *data,
+                         void (*release)(void *context, void *data), void *context, TVMFFIObjectHandle *ret_tensor) {
   owned_tensor *tensor = dsc_alloc(sizeof(*tensor) + 2 * (size_t)ndim * sizeof(int64_t), "a tensor");
   if (tensor == NULL) return DISCO_MEMORY;
-  uint64_t rounded = (bytes + DSC_TENSOR_ALIGNMENT - 1) / DSC_TENSOR_ALIGNMENT * DSC_TENSOR_ALIGNMENT;
-  void *data = aligned_alloc(DSC_TENSOR_ALIGNMENT, rounded == 0 ? DSC_TENSOR_ALIGNMENT : rounded);
-  if (data == NULL) {
-    free(tensor);
-    return dsc_fail(DISCO_MEMORY, "no memory for a tensor of %llu bytes", (unsigned long long)bytes);
-  }
   int64_t *strides = tensor->sizes + ndim, stride = 1;
   for (int32_t i = ndim - 1; i >= 0; i--) {
     tensor->sizes[i] = shape[i];
     strides[i] = stride;
     stride = (int64_t)((uint64_t)stride * (uint64_t)shape[i]); /* may wrap beside a dimension of 0 */
   }
+  tensor->release = release;
+  tensor->context = context;
   tensor->managed.version = (DLPackVersion){DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
   tensor->managed.deleter = delete_owned;
   tensor->managed.dl_tensor = (DLTensor){data, device, ndim, dtype, tensor->sizes, strides, 0};
   TVMFFIObjectHandle object = NULL;
   if (TVMFFITensorFromDLPackVersioned(&tensor->managed, DSC_TENSOR_ALIGNMENT, 1, &object) != 0) {
-    delete_owned(&tensor->managed);
+    free(tensor);
     return dsc_error_take_raised(DISCO_RUNTIME);
   }
   *ret_tensor = object;
   return DISCO_OK;
+}
+
+disco_status dsc_tensor_create_over(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device, void *data,
+                                    void (*release)(void *context, void *data), void *context,
+                                    TVMFFIObjectHandle *ret_tensor) {
+  uint64_t bytes = 0;
+  disco_status status = check_new(ndim, shape, dtype, device, &bytes);
+  if (status != DISCO_OK) return status;
+  if ((uintptr_t)data % DSC_TENSOR_ALIGNMENT != 0 || (data == NULL && bytes > 0))
+    return dsc_fail(DISCO_VALUE, "a tensor's memory must be aligned to %d bytes, but it is at %p", DSC_TENSOR_ALIGNMENT,
+                    data);
+  return wrap(ndim, shape, dtype, device, data, release, context, ret_tensor);
+}
+
+static void free_data(void *context, void *data) {
+  (void)context;
+  free(data);
+}
+
+disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
+                               TVMFFIObjectHandle *ret_tensor) {
+  uint64_t bytes = 0;
+  disco_status status = check_new(ndim, shape, dtype, device, &bytes);
+  if (status != DISCO_OK) return status;
+  uint64_t rounded = (bytes + DSC_TENSOR_ALIGNMENT - 1) / DSC_TENSOR_ALIGNMENT * DSC_TENSOR_ALIGNMENT;
+  void *data = DSC_ALLOCATION_FAILS()
+                   ? NULL
+                   : aligned_alloc(DSC_TENSOR_ALIGNMENT, rounded == 0 ? DSC_TENSOR_ALIGNMENT : rounded);
+  if (data == NULL) return dsc_fail(DISCO_MEMORY, "no memory for a tensor of %llu bytes", (unsigned long long)bytes);
+  status = wrap(ndim, shape, dtype, device, data, free_data, NULL, ret_tensor);
+  if (status != DISCO_OK) free(data);
+  return status;
 }
 
 /* Walks the rows (innermost runs) of a tensor that may be strided, and hands out its bytes in row-major order, piece by
@@ -160,6 +197,24 @@ static void walker_advance(walker *walk, uint64_t bytes) {
   for (int32_t i = walk->outer - 1; i >= 0; i--) {
     if (++walk->index[i] < walk->tensor->shape[i]) return;
     walk->index[i] = 0;
+  }
+}
+
+bool dsc_tensor_can_gather(const DLTensor *tensor) {
+  walker walk;
+  return walker_init(&walk, tensor);
+}
+
+void dsc_tensor_gather(const DLTensor *tensor, void *to) {
+  walker read;
+  uint64_t left = 0;
+  if (!dsc_tensor_bytes(tensor, &left) || !walker_init(&read, tensor)) return;
+  for (char *at = to; left > 0;) {
+    uint64_t piece = read.run < left ? read.run : left;
+    memcpy(at, walker_here(&read), piece);
+    walker_advance(&read, piece);
+    at += piece;
+    left -= piece;
   }
 }
 

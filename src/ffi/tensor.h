@@ -22,6 +22,19 @@ void dsc_tensor_describe(const DLTensor *tensor, dsc_text *text);
  * with the size. */
 disco_status dsc_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device,
                                TVMFFIObjectHandle *ret_tensor);
+/* A row-major tensor over the caller's memory at `data` (64-byte aligned, as large as the shape says): the last
+ * reference calls release(context, data) once, on whatever thread drops it. The shape is copied. On failure release is
+ * not called. */
+disco_status dsc_tensor_create_over(int32_t ndim, const int64_t *shape, DLDataType dtype, DLDevice device, void *data,
+                                    void (*release)(void *context, void *data), void *context,
+                                    TVMFFIObjectHandle *ret_tensor);
+
+/* Can dsc_tensor_gather read it? Not when it is strided and has more than 32 dimensions or elements that are not whole
+ * bytes. */
+bool dsc_tensor_can_gather(const DLTensor *tensor);
+/* Copy all bytes of a tensor in host memory to `to` in row-major order. It may be strided; dsc_tensor_bytes tells how
+ * many. */
+void dsc_tensor_gather(const DLTensor *tensor, void *to);
 
 /* Copy all bytes of `from` to `to` (rule of the contract: equal byte sizes, shapes and dtypes need not agree). Either
  * side may be strided; views with a byte offset are honoured. `from_name` and `to_name` stand in the error. Nothing is

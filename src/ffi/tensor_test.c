@@ -89,6 +89,63 @@ static void bad_tensors_are_refused(void **state) {
   assert_null(object);
 }
 
+typedef struct {
+  void *data;
+  int calls;
+} released;
+
+static void note_release(void *context, void *data) {
+  ((released *)context)->data = data;
+  ((released *)context)->calls++;
+}
+
+static void a_tensor_over_memory_gives_it_back_once(void **state) {
+  (void)state;
+  _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128] = "data";
+  int64_t shape[] = {2, 3};
+  released seen = {0};
+  TVMFFIObjectHandle object = NULL;
+  assert_int_equal(dsc_tensor_create_over(2, shape, FLOAT32, CPU, memory, note_release, &seen, &object), DISCO_OK);
+  TVMFFIAny value = dsc_object_value(object), copy = dsc_value_copy(&value);
+  shape[0] = 9; /* it has its own */
+  assert_ptr_equal(dsc_tensor_of(&value)->data, memory);
+  assert_int_equal(dsc_tensor_of(&value)->shape[0], 2);
+  assert_int_equal(dsc_tensor_of(&value)->strides[0], 3);
+  dsc_value_drop(&value);
+  assert_int_equal(seen.calls, 0);
+  dsc_value_drop(&copy);
+  assert_int_equal(seen.calls, 1);
+  assert_ptr_equal(seen.data, memory);
+  assert_string_equal(memory, "data");
+}
+
+static void a_tensor_over_memory_can_be_refused(void **state) {
+  (void)state;
+  _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128];
+  const int64_t one[] = {1}, none[] = {0}, negative[] = {-1};
+  released seen = {0};
+  TVMFFIObjectHandle object = NULL;
+  assert_int_equal(dsc_tensor_create_over(1, one, UINT8, CPU, memory + 8, note_release, &seen, &object), DISCO_VALUE);
+  assert_int_equal(dsc_tensor_create_over(1, one, UINT8, CPU, NULL, note_release, &seen, &object), DISCO_VALUE);
+  assert_int_equal(dsc_tensor_create_over(1, negative, UINT8, CPU, memory, note_release, &seen, &object), DISCO_VALUE);
+  assert_int_equal(dsc_tensor_create_over(1, one, (DLDataType){0}, CPU, memory, note_release, &seen, &object),
+                   DISCO_VALUE);
+#if defined(DISCO_INJECT) && DISCO_INJECT
+  (void)dsc_inject_fail_allocation(1);
+  assert_int_equal(dsc_tensor_create_over(1, one, UINT8, CPU, memory, note_release, &seen, &object), DISCO_MEMORY);
+  for (long n = 1; n <= 2; n++) { /* the data, then the tensor */
+    (void)dsc_inject_fail_allocation(n);
+    assert_int_equal(dsc_tensor_create(1, one, UINT8, CPU, &object), DISCO_MEMORY);
+  }
+  (void)dsc_inject_fail_allocation(0);
+#endif
+  assert_int_equal(seen.calls, 0); /* it is still the caller's */
+  assert_null(object);
+  assert_int_equal(dsc_tensor_create_over(1, none, UINT8, CPU, NULL, note_release, &seen, &object), DISCO_OK);
+  dsc_object_unref(object);
+  assert_int_equal(seen.calls, 1);
+}
+
 static void only_tensors_are_tensors(void **state) {
   (void)state;
   DLTensor borrowed = {0};
@@ -249,6 +306,11 @@ static void copies_equal_the_plain_one(void **state) {
     memcpy(before, from_arena, ARENA);
     assert_int_equal(dsc_tensor_copy(&source, "a", &target, "b"), DISCO_OK);
     assert_int_equal(read_plainly(&from.tensor, wanted), bytes);
+    assert_true(dsc_tensor_can_gather(&from.tensor));
+    got[bytes] = 0x77;
+    dsc_tensor_gather(&from.tensor, got);
+    assert_memory_equal(wanted, got, bytes);
+    assert_int_equal(got[bytes], 0x77);
     assert_int_equal(read_plainly(&to.tensor, got), bytes);
     assert_memory_equal(wanted, got, bytes);
     assert_memory_equal(before, from_arena, ARENA);
@@ -349,6 +411,8 @@ int main(void) {
       cmocka_unit_test(a_tensor_is_aligned_and_row_major),
       cmocka_unit_test(odd_sizes_are_rounded_up),
       cmocka_unit_test(bad_tensors_are_refused),
+      cmocka_unit_test(a_tensor_over_memory_gives_it_back_once),
+      cmocka_unit_test(a_tensor_over_memory_can_be_refused),
       cmocka_unit_test(only_tensors_are_tensors),
       cmocka_unit_test(tensors_are_described),
       cmocka_unit_test(contiguity),

@@ -73,8 +73,85 @@ static disco_status check_string(const TVMFFIAny *value, int32_t index) {
                   DSC_STRING_MAX);
 }
 
-disco_status dsc_encode(const dsc_encoder *encoder, const TVMFFIAny *values, int32_t count, void *slots,
-                        size_t *ret_bytes, uint8_t *ret_flags) {
+/* ---- For other processes ---- */
+
+static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+/* Does this slot hold something that another process needs in packed form? */
+static bool needs_packing(const TVMFFIAny *value) { return dsc_is_object(value) && value->type_index != DSC_TYPE_DREF; }
+
+disco_status dsc_travel_measure(const TVMFFIAny *values, int32_t count, unsigned allowed, uint64_t room,
+                                const char *what, dsc_travel *ret_travel) {
+  *ret_travel = (dsc_travel){.side = {.threshold = DSC_SIDE_THRESHOLD}};
+  for (int32_t i = 0; i < count; i++) {
+    uint64_t bytes = 0;
+    char name[48];
+    if (!needs_packing(&values[i]) && values[i].type_index != kTVMFFIOpaquePtr) continue;
+    (void)snprintf(name, sizeof(name), allowed == DSC_PACK_PLAIN ? "%s %d" : "%s", what, i);
+    disco_status status = dsc_pack_measure(&values[i], allowed, name, &ret_travel->side, &bytes);
+    if (status != DISCO_OK) return status;
+    ret_travel->payload += round_up(bytes, DSC_SLOT_BYTES);
+  }
+  ret_travel->in_side = ret_travel->payload > room;
+  if (ret_travel->in_side) ret_travel->side_offset = round_up(ret_travel->payload, DSC_PACK_SIDE_ALIGN);
+  return DISCO_OK;
+}
+
+disco_status dsc_travel_pack(dsc_travel *travel, const TVMFFIAny *values, int32_t count, char *base) {
+  if (base != NULL) travel->side.base = base + travel->side_offset;
+  if (travel->payload == 0) return DISCO_OK;
+  if (travel->in_side)
+    travel->packed = base;
+  else if (travel->payload <= sizeof(travel->small))
+    travel->packed = travel->small;
+  else if ((travel->packed = dsc_alloc(travel->payload, "packed arguments")) == NULL)
+    return DISCO_MEMORY;
+  char *at = travel->packed;
+  for (int32_t i = 0; i < count; i++) {
+    if (!needs_packing(&values[i])) continue;
+    char *end = dsc_pack(&values[i], &travel->side, at);
+    if (end == NULL) return DISCO_MEMORY;
+    uint64_t bytes = (uint64_t)(end - at), padded = round_up(bytes, DSC_SLOT_BYTES);
+    memset(end, 0, padded - bytes);
+    at += padded;
+  }
+  return DISCO_OK;
+}
+
+void dsc_travel_fini(dsc_travel *travel) {
+  if (!travel->in_side && travel->packed != travel->small) free(travel->packed);
+  travel->packed = NULL;
+}
+
+/* The slots are written: put the packed values behind them, and tell each object's slot where its own is. */
+static char *encode_packed(const dsc_travel *travel, void *slots, int32_t count, char *end) {
+  const char *record = (const char *)slots - sizeof(dsc_record);
+  /* From the record's start; in a side file from 16 bytes before it, so that 0 stays "nothing". */
+  uint64_t first = travel->in_side ? DSC_SLOT_BYTES : (uint64_t)(end - record), offset = 0;
+  char *slot = slots;
+  for (int32_t i = 0; i < count;) {
+    TVMFFIAny *value = (TVMFFIAny *)slot;
+    if (value->type_index == DSC_SLOT_DREFS) {
+      uint32_t taken = ((const dsc_dref_run *)slot)->count;
+      i += (int32_t)taken;
+      slot += dsc_dref_run_bytes(taken);
+      continue;
+    }
+    i++;
+    slot += DSC_SLOT_BYTES;
+    if (!dsc_is_object(value)) continue;
+    if (offset >= travel->payload) break; /* GetGlobalFunc: the name travels, the function does not */
+    const dsc_packed *packed = (const dsc_packed *)(travel->packed + offset);
+    value->zero_padding = (uint32_t)((first + offset) / DSC_SLOT_BYTES);
+    offset += round_up(sizeof(*packed) + packed->payload, DSC_SLOT_BYTES);
+  }
+  if (travel->in_side) return end;
+  memcpy(end, travel->packed, travel->payload);
+  return end + travel->payload;
+}
+
+disco_status dsc_encode(const dsc_encoder *encoder, const TVMFFIAny *values, int32_t count, const dsc_travel *travel,
+                        void *slots, size_t *ret_bytes, uint8_t *ret_flags) {
   char *at = slots;
   for (int32_t i = 0; i < count;) {
     const TVMFFIAny *value = &values[i];
@@ -103,6 +180,7 @@ disco_status dsc_encode(const dsc_encoder *encoder, const TVMFFIAny *values, int
     at += DSC_SLOT_BYTES;
     i++;
   }
+  if (travel != NULL && travel->payload > 0) at = encode_packed(travel, slots, count, at);
   *ret_bytes = (size_t)(at - (char *)slots);
   return DISCO_OK;
 }
@@ -122,4 +200,45 @@ void dsc_encoded_drop(const void *slots, uint32_t num_args, uint64_t readers) {
     i++;
     at += DSC_SLOT_BYTES;
   }
+}
+
+/* Plain values that mean the same everywhere; objects are looked at in their packed form only. */
+static bool slot_may_come(const TVMFFIAny *slot) {
+  switch (slot->type_index) {
+  case kTVMFFINone:
+  case kTVMFFIInt:
+  case kTVMFFIBool:
+  case kTVMFFIFloat:
+  case kTVMFFIDataType:
+  case kTVMFFIDevice: return true;
+  case kTVMFFISmallStr:
+  case kTVMFFISmallBytes: return slot->zero_padding <= 7;
+  default: return dsc_is_object(slot);
+  }
+}
+
+disco_status dsc_record_check(const dsc_record *record, uint64_t bytes) {
+  uint64_t slots = bytes >= sizeof(*record) ? (uint64_t)record->num_slots * DSC_SLOT_BYTES : 0;
+  uint64_t side = bytes >= sizeof(*record) && (record->flags & DSC_RECORD_SIDE) ? sizeof(dsc_side_ref) : 0;
+  if (bytes < sizeof(*record) || sizeof(*record) + slots + (uint64_t)record->num_releases * 4 > bytes || side > slots)
+    return dsc_fail(DISCO_LOST, "a command of %llu bytes is shorter than its parts", (unsigned long long)bytes);
+  if (dsc_message_name(record->message) == NULL)
+    return dsc_fail(DISCO_LOST, "a command has the unknown number %u", record->message);
+  const char *at = dsc_record_slots(record), *end = at + slots - side;
+  for (uint32_t i = 0; i < record->num_args;) {
+    const TVMFFIAny *slot = (const TVMFFIAny *)at;
+    size_t room = (size_t)(end - at), size = DSC_SLOT_BYTES;
+    uint32_t taken = 1;
+    bool good = room >= size;
+    if (good && slot->type_index == DSC_SLOT_DREFS) {
+      taken = ((const dsc_dref_run *)at)->count;
+      good = taken >= 1 && taken <= record->num_args - i && (size = dsc_dref_run_bytes(taken)) <= room;
+    } else if (good) {
+      good = slot_may_come(slot);
+    }
+    if (!good) return dsc_fail(DISCO_LOST, "value %u of a command is malformed", i);
+    i += taken;
+    at += size;
+  }
+  return DISCO_OK;
 }

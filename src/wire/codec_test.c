@@ -89,7 +89,7 @@ static void runs_of_drefs_are_packed(void **state) {
       size_t bytes = 0;
       uint8_t flags = 0;
       memset(slots, 0x5a, sizeof(slots));
-      assert_int_equal(dsc_encode(&f->encoder, values, count, slots, &bytes, &flags), DISCO_OK);
+      assert_int_equal(dsc_encode(&f->encoder, values, count, NULL, slots, &bytes, &flags), DISCO_OK);
       assert_true(bytes <= dsc_encode_bound(count));
       assert_int_equal(bytes, dsc_dref_run_bytes((uint32_t)run) + (size_t)(count - run) * DSC_SLOT_BYTES);
       assert_int_equal(dsc_dref_run_bytes((uint32_t)run), (8 + 4 * run + 15) / 16 * 16);
@@ -136,7 +136,7 @@ static void mixed_values_come_back(void **state) {
     }
     size_t bytes = 0;
     uint8_t flags = 0;
-    assert_int_equal(dsc_encode(&f->encoder, values, count, slots, &bytes, &flags), DISCO_OK);
+    assert_int_equal(dsc_encode(&f->encoder, values, count, NULL, slots, &bytes, &flags), DISCO_OK);
     assert_int_equal(decode(slots, count, back), bytes / DSC_SLOT_BYTES);
     for (int i = 0; i < count; i++) {
       if (values[i].type_index == DSC_TYPE_DREF)
@@ -162,7 +162,7 @@ static void dropping_for_all_readers_at_once(void **state) {
   TVMFFIAny values[3] = {text, dsc_object_value(&f->drefs[0]), text};
   size_t bytes = 0;
   uint8_t flags = 0;
-  assert_int_equal(dsc_encode(&f->encoder, values, 3, slots, &bytes, &flags), DISCO_OK);
+  assert_int_equal(dsc_encode(&f->encoder, values, 3, NULL, slots, &bytes, &flags), DISCO_OK);
   assert_int_equal(strong_count(&text), 1 + 2 * READERS);
   dsc_encoded_drop(slots, 3, READERS);
   assert_int_equal(strong_count(&text), 1);
@@ -185,7 +185,7 @@ static void a_refusal_leaves_no_counts(void **state) {
       size_t bytes = 99;
       uint8_t flags = 0;
       char expected[64];
-      assert_int_equal(dsc_encode(&f->encoder, values, COUNT, slots, &bytes, &flags), DISCO_VALUE);
+      assert_int_equal(dsc_encode(&f->encoder, values, COUNT, NULL, slots, &bytes, &flags), DISCO_VALUE);
       snprintf(expected, sizeof(expected), "argument %d is a DRef", at);
       assert_non_null(strstr(disco_last_error_text(), expected));
       assert_non_null(strstr(disco_last_error_text(), which == 0 ? "of another session" : "was released"));
@@ -224,12 +224,12 @@ static void long_strings_are_refused(void **state) {
   _Alignas(16) char slots[2 * DSC_SLOT_BYTES];
   size_t bytes = 0;
   uint8_t flags = 0;
-  assert_int_equal(dsc_encode(&f->encoder, values, 2, slots, &bytes, &flags), DISCO_VALUE);
+  assert_int_equal(dsc_encode(&f->encoder, values, 2, NULL, slots, &bytes, &flags), DISCO_VALUE);
   assert_string_equal(disco_last_error_text(),
                       "argument 1 is a string of 268435457 bytes; at most 268435456 can be sent");
   assert_int_equal(strong_count(&text), 1);
   fake.bytes.size = DSC_STRING_MAX; /* the limit itself passes; the codec never reads the bytes */
-  assert_int_equal(dsc_encode(&f->encoder, values, 2, slots, &bytes, &flags), DISCO_OK);
+  assert_int_equal(dsc_encode(&f->encoder, values, 2, NULL, slots, &bytes, &flags), DISCO_OK);
   assert_int_equal(fake.header.combined_ref_count, 1 + READERS);
   dsc_encoded_drop(slots, 1, READERS);
   dsc_value_drop(&text);

@@ -12,6 +12,9 @@ enum {
   DSC_MAX_RING_BYTES = 1 << 30,
   DSC_ERROR_SLOT_BYTES = 16 << 10, /* kind, message and backtrace of a failure; longer ones are cut with a mark */
   DSC_REPLY_RING_BYTES = 4 << 10,
+  DSC_SIDE_THRESHOLD = 64 << 10,    /* data of a string or tensor from which on it gets memory of its own */
+  DSC_REPLY_INLINE_BYTES = 1 << 10, /* packed replies up to here stand in the reply ring */
+  DSC_MAX_SIDE_FILES = 64,          /* of a session at once; a call that needs one more waits for the oldest */
 };
 
 #endif

@@ -44,19 +44,24 @@ enum {
   DSC_RECORD_OBJECTS = 1, /* some slot holds a counted object: every reader drops its reference */
   DSC_RECORD_QUIET = 2,   /* no reply */
   DSC_RECORD_WAITED = 4, /* the controller waited for something since its last record: it will wait for this one, too */
+  DSC_RECORD_SIDE = 8,   /* a side file goes with it: a dsc_side_ref ends the slots */
+  DSC_RECORD_CONTAINERS = 16, /* packed values may be containers */
 };
 
 /* The header of a command, 32 bytes. X(type, field, meaning) */
-#define DSC_RECORD_FIELDS(X)                                                                           \
-  X(uint32_t, frame, "the ring's: bytes of the record, and its padding mark")                          \
-  X(uint8_t, message, "which message")                                                                 \
-  X(uint8_t, flags, "1: slots hold objects; 2: no reply; 4: the controller waited before this record") \
-  X(uint16_t, num_releases, "released register ids that stand behind the slots, 4 bytes each")         \
-  X(uint64_t, sequence, "number of the command, from 1")                                               \
-  X(uint32_t, reg, "the register, see the message")                                                    \
-  X(uint32_t, target, "worker or register, see the message")                                           \
-  X(uint16_t, num_args, "how many values the slots hold")                                              \
-  X(uint16_t, num_slots, "16-byte slots behind the header")                                            \
+#define DSC_RECORD_FIELDS(X)                                                                                         \
+  X(uint32_t, frame, "the ring's: bytes of the record, and its padding mark")                                        \
+  X(uint8_t, message, "which message")                                                                               \
+  X(uint8_t, flags,                                                                                                  \
+    "1: slots hold objects; 2: no reply; 4: the controller waited before this record; 8: a side file goes with it; " \
+    "16: "                                                                                                           \
+    "packed values may be containers")                                                                               \
+  X(uint16_t, num_releases, "released register ids that stand behind the slots, 4 bytes each")                       \
+  X(uint64_t, sequence, "number of the command, from 1")                                                             \
+  X(uint32_t, reg, "the register, see the message")                                                                  \
+  X(uint32_t, target, "worker or register, see the message")                                                         \
+  X(uint16_t, num_args, "how many values the slots hold")                                                            \
+  X(uint16_t, num_slots, "16-byte slots behind the header, and packed values behind them")                           \
   X(uint32_t, name, "interned name of the function, for status lines and errors; 0: none")
 
 typedef struct {
@@ -68,12 +73,22 @@ typedef struct {
 _Static_assert(sizeof(dsc_record) == 32, "the record header is packed by its order");
 
 /* What goes back: a reply ring's record. X(type, field, meaning) */
-#define DSC_REPLY_FIELDS(X)                                                                                   \
-  X(uint32_t, frame, "the ring's")                                                                            \
-  X(uint32_t, outcome, "0: a value; 1: an error object; 2: poisoned, the value is the sequence of the cause") \
+#define DSC_REPLY_FIELDS(X)                                                                                            \
+  X(uint32_t, frame, "the ring's")                                                                                     \
+  X(uint32_t, outcome,                                                                                                 \
+    "0: a value; 1: an error object; 2: poisoned, the value is the sequence of the cause; + 256: packed; + 512: in a " \
+    "side file")                                                                                                       \
   X(uint64_t, sequence, "the command it answers")
 
-enum { DSC_REPLY_VALUE = 0, DSC_REPLY_ERROR = 1, DSC_REPLY_POISONED = 2 };
+enum {
+  DSC_REPLY_VALUE = 0,
+  DSC_REPLY_ERROR = 1,
+  DSC_REPLY_POISONED = 2,
+  /* Added to these: how the value travels, when it is not a slot that the two sides can share. */
+  DSC_REPLY_PACKED = 256, /* a packed value follows */
+  DSC_REPLY_SIDE = 512,   /* a dsc_side_ref follows: a file of the worker's with the packed value */
+  DSC_REPLY_OUTCOME = 255,
+};
 
 typedef struct {
 #define DSC_REPLY_FIELD(type, field, meaning) type field;
@@ -82,5 +97,18 @@ typedef struct {
 } dsc_reply;
 
 _Static_assert(sizeof(dsc_reply) == 16, "one slot follows, 16-byte aligned");
+
+/* A memfd beside a record or reply: written once by the one who posts, found by the reader through /proc, kept until
+ * every reader is done. It holds packed values first (payload_bytes, in whole pages), then the data that they refer to.
+ */
+typedef struct {
+  int64_t pid; /* whose descriptor it is */
+  int32_t fd;
+  uint32_t reserved;
+  uint64_t payload_bytes; /* room of the packed values; 0: those are in the record itself */
+  uint64_t bytes;         /* of the whole file */
+} dsc_side_ref;
+
+_Static_assert(sizeof(dsc_side_ref) == 32, "two slots");
 
 #endif

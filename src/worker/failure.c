@@ -6,14 +6,16 @@
 
 #include "wire/limits.h"
 
+/* The texts stand behind it, one behind the other, then zeros to a multiple of 8. */
 typedef struct {
   uint64_t sequence;
   uint32_t name, status;
-  uint32_t kind_size, message_size, backtrace_size;
-  char bytes[DSC_ERROR_SLOT_BYTES - 128]; /* the slot less its own line and this struct's head */
-} blob;
+  uint32_t kind_size, message_size, backtrace_size, reserved;
+} failure_head;
 
-_Static_assert(sizeof(blob) + DSC_CACHE_LINE <= DSC_ERROR_SLOT_BYTES, "a failure fits its slot");
+_Static_assert(sizeof(failure_head) == 32, "a failure's head is packed by its order");
+
+enum { SLOT_ROOM = DSC_ERROR_SLOT_BYTES - DSC_CACHE_LINE }; /* the slot less its own line */
 
 /* Append at most `room` bytes of text; a longer one is cut with a mark. Returns how many. */
 static uint32_t put(char *to, size_t room, const char *text) {
@@ -30,54 +32,84 @@ static uint32_t put(char *to, size_t room, const char *text) {
   return (uint32_t)room;
 }
 
+size_t dsc_failure_encode(uint64_t sequence, uint32_t name, void *bytes, size_t room) {
+  if (room < DSC_FAILURE_LEAST_BYTES) return 0;
+  const dsc_error *error = dsc_thread_error();
+  failure_head head = {.sequence = sequence, .name = name};
+  char *texts = (char *)bytes + sizeof(head);
+  room = room / 8 * 8 - sizeof(head);
+  head.status = error != NULL ? (uint32_t)error->status : (uint32_t)DISCO_RUNTIME;
+  head.kind_size = put(texts, DSC_KIND_MAX, error != NULL ? error->kind : "RuntimeError");
+  size_t used = head.kind_size;
+  /* The message may take all but a quarter of what is left, which is kept for the innermost frames of the backtrace. */
+  head.message_size = put(texts + used, (room - used) / 4 * 3, error != NULL ? error->message : "unknown failure");
+  used += head.message_size;
+  head.backtrace_size = put(texts + used, room - used, error != NULL ? error->backtrace : NULL);
+  used += head.backtrace_size;
+  for (; used % 8 != 0; used++) texts[used] = 0;
+  memcpy(bytes, &head, sizeof(head));
+  return sizeof(head) + used;
+}
+
+static bool is_failure_status(uint32_t status) {
+  switch (status) {
+#define STATUS(name, value, kind, meaning) \
+  case value: return value != 0;
+    DISCO_STATUS_LIST(STATUS)
+#undef STATUS
+  default: return false;
+  }
+}
+
+bool dsc_failure_parse(const void *bytes, size_t size, dsc_error *ret_error, uint32_t *ret_name) {
+  failure_head head;
+  dsc_error_init(ret_error);
+  *ret_name = 0;
+  if (size < sizeof(head)) return false;
+  memcpy(&head, bytes, sizeof(head));
+  const char *kind = (const char *)bytes + sizeof(head);
+  uint64_t texts = (uint64_t)head.kind_size + head.message_size + head.backtrace_size;
+  if (head.kind_size >= DSC_KIND_MAX || texts > size - sizeof(head) || !is_failure_status(head.status)) return false;
+  ret_error->status = (disco_status)head.status;
+  ret_error->sequence = head.sequence;
+  *ret_name = head.name;
+  memcpy(ret_error->kind, kind, head.kind_size);
+  ret_error->kind[head.kind_size] = 0;
+  ret_error->message = strndup(kind + head.kind_size, head.message_size);
+  ret_error->backtrace = strndup(kind + head.kind_size + head.message_size, head.backtrace_size);
+  return true;
+}
+
 void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequence, uint32_t name) {
-  blob *failure = calloc(1, sizeof(*failure));
-  static const blob no_memory = {
-      .status = DISCO_MEMORY, .kind_size = 11, .message_size = 9, .bytes = "MemoryErrorno memory"};
-  if (failure == NULL) {
-    blob head = no_memory;
+  static const struct {
+    failure_head head;
+    char texts[24];
+  } no_memory = {{.status = DISCO_MEMORY, .kind_size = 11, .message_size = 9}, "MemoryErrorno memory"};
+  size_t room = slot_bytes - DSC_CACHE_LINE;
+  if (room > SLOT_ROOM) room = SLOT_ROOM;
+  char *bytes = malloc(room);
+  if (bytes == NULL) {
+    char spare[sizeof(no_memory)];
+    failure_head head = no_memory.head;
     head.sequence = sequence;
     head.name = name;
-    dsc_error_slot_write(slot, &head, offsetof(blob, bytes) + 20);
+    memcpy(spare, &no_memory, sizeof(spare));
+    memcpy(spare, &head, sizeof(head));
+    dsc_error_slot_write(slot, spare, sizeof(spare));
     return;
   }
-  const dsc_error *error = dsc_thread_error();
-  size_t room = slot_bytes - DSC_CACHE_LINE - offsetof(blob, bytes), used = 0;
-  if (room > sizeof(failure->bytes)) room = sizeof(failure->bytes);
-  failure->sequence = sequence;
-  failure->name = name;
-  failure->status = error != NULL ? (uint32_t)error->status : (uint32_t)DISCO_RUNTIME;
-  failure->kind_size = put(failure->bytes, DSC_KIND_MAX, error != NULL ? error->kind : "RuntimeError");
-  used = failure->kind_size;
-  /* The message may take all but a quarter of what is left, which is kept for the innermost frames of the backtrace. */
-  failure->message_size =
-      put(failure->bytes + used, (room - used) / 4 * 3, error != NULL ? error->message : "unknown failure");
-  used += failure->message_size;
-  failure->backtrace_size = put(failure->bytes + used, room - used, error != NULL ? error->backtrace : NULL);
-  used += failure->backtrace_size;
-  dsc_error_slot_write(slot, failure, offsetof(blob, bytes) + used);
-  free(failure);
+  dsc_error_slot_write(slot, bytes, dsc_failure_encode(sequence, name, bytes, room));
+  free(bytes);
 }
 
 bool dsc_failure_load(const dsc_error_slot *slot, dsc_error *ret_error, uint32_t *ret_name) {
-  blob *failure = calloc(1, sizeof(*failure));
+  char *bytes = malloc(SLOT_ROOM);
   dsc_error_init(ret_error);
   *ret_name = 0;
   ret_error->status = DISCO_RAISED;
-  if (failure == NULL) return true;
-  bool whole = dsc_error_slot_read(slot, failure, sizeof(*failure));
-  const char *at = failure->bytes;
-  const size_t limit = sizeof(failure->bytes);
-  if (whole && failure->kind_size < DSC_KIND_MAX && failure->message_size <= limit &&
-      failure->backtrace_size <= limit &&
-      (size_t)failure->kind_size + failure->message_size + failure->backtrace_size <= limit) {
-    ret_error->status = (disco_status)failure->status;
-    ret_error->sequence = failure->sequence;
-    *ret_name = failure->name;
-    memcpy(ret_error->kind, at, failure->kind_size);
-    ret_error->message = strndup(at + failure->kind_size, failure->message_size);
-    ret_error->backtrace = strndup(at + failure->kind_size + failure->message_size, failure->backtrace_size);
-  }
-  free(failure);
+  if (bytes == NULL) return true;
+  bool whole = dsc_error_slot_read(slot, bytes, SLOT_ROOM);
+  if (whole && !dsc_failure_parse(bytes, SLOT_ROOM, ret_error, ret_name)) ret_error->status = DISCO_RAISED;
+  free(bytes);
   return whole;
 }

@@ -181,6 +181,65 @@ static void nonsense_in_a_slot_is_harmless(void **state) {
   }
 }
 
+/* The same bytes on a pipe: in memory of exactly their size, so that a step beyond it is seen. */
+static void failures_are_bytes(void **state) {
+  (void)state;
+  const size_t rooms[] = {DSC_FAILURE_LEAST_BYTES, 257, 300, 1000, 4096, DSC_ERROR_SLOT_BYTES};
+  for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+    char *bytes = malloc(rooms[i]);
+    dsc_error error;
+    uint32_t name = 0;
+    fail_like("MyError", letters(500, 'a'), letters(300, 'A'));
+    size_t size = dsc_failure_encode(78, 6, bytes, rooms[i]);
+    assert_in_range(size, 32, rooms[i]);
+    assert_int_equal(size % 8, 0);
+    assert_true(dsc_failure_parse(bytes, size, &error, &name));
+    assert_int_equal(error.sequence, 78);
+    assert_int_equal(name, 6);
+    assert_string_equal(error.kind, "MyError");
+    if (rooms[i] > 900) assert_int_equal(strlen(error.message), 500);
+    if (rooms[i] > 900) assert_int_equal(strlen(error.backtrace), 300);
+    dsc_error_fini(&error);
+    for (size_t cut = 0; cut < size; cut++) {
+      char *part = malloc(cut);
+      memcpy(part, bytes, cut);
+      bool good = dsc_failure_parse(part, cut, &error, &name);
+      if (good) assert_true(cut + 8 > size); /* only padding is missing */
+      if (!good) assert_null(error.message);
+      if (!good) assert_int_equal(name, 0);
+      dsc_error_fini(&error);
+      free(part);
+    }
+    free(bytes);
+  }
+  char small[DSC_FAILURE_LEAST_BYTES - 1];
+  assert_int_equal(dsc_failure_encode(1, 1, small, sizeof(small)), 0);
+}
+
+static void malformed_failures_are_refused(void **state) {
+  (void)state;
+  const struct {
+    int word; /* of the head's 32-bit words: 3 status, 4 kind, 5 message, 6 backtrace */
+    uint32_t number;
+  } cases[] = {{3, 0},  {3, 12},         {3, UINT32_MAX}, {4, DSC_KIND_MAX}, {4, UINT32_MAX},
+               {5, 30}, {5, UINT32_MAX}, {6, 30},         {6, UINT32_MAX}};
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    uint32_t words[64];
+    dsc_error error;
+    uint32_t name = 99;
+    fail_like("K", strdup("m"), strdup("b"));
+    size_t size = dsc_failure_encode(1, 1, words, sizeof(words));
+    assert_int_equal(size, 40);
+    assert_true(dsc_failure_parse(words, size, &error, &name));
+    dsc_error_fini(&error);
+    words[cases[i].word] = cases[i].number;
+    assert_false(dsc_failure_parse(words, size, &error, &name));
+    assert_null(error.message);
+    assert_int_equal(name, 0);
+    dsc_error_fini(&error);
+  }
+}
+
 int main(void) {
 #define SLOT_TEST(name) cmocka_unit_test_setup_teardown(name, make_slot, free_slot)
   const struct CMUnitTest tests[] = {
@@ -191,6 +250,8 @@ int main(void) {
       SLOT_TEST(long_parts_are_cut_with_a_mark),
       SLOT_TEST(a_long_kind_is_cut),
       SLOT_TEST(nonsense_in_a_slot_is_harmless),
+      cmocka_unit_test(failures_are_bytes),
+      cmocka_unit_test(malformed_failures_are_refused),
   };
   return cmocka_run_group_tests_name("worker.failure", tests, NULL, NULL);
 }

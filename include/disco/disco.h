@@ -77,6 +77,15 @@ enum {
 
 /* ---- Sessions ---------------------------------------------------------------------------------------------------------------------- */
 
+enum {
+  DISCO_TRANSPORT_AUTO = 0, /* shared memory where a worker can map it, else the pipe */
+  DISCO_TRANSPORT_PIPE = 1, /* the pipe alone */
+};
+
+/* A line that a worker printed, without its newline; longer ones than 4096 bytes come in pieces. `stream` is 1 or 2.
+ * Called on a thread of the library, one call at a time in a process; must not call libdisco. */
+typedef void (*disco_output_fn)(void *context, int32_t worker, int stream, const char *line, size_t size);
+
 typedef struct {
   size_t struct_size;  /* sizeof(disco_session_options); fields past it take their defaults, so the struct can grow */
   int32_t num_workers; /* 1 to 1024, divisible by num_groups */
@@ -86,16 +95,48 @@ typedef struct {
   uint32_t slow_warning_ms; /* a waiting call warns (log callback) of a function that runs longer; 0 = 5000 */
   uint32_t spin_us; /* upper bound of busy waiting before a thread sleeps; 0 = 50. Only while workers + controller fit
                        the CPUs */
+
+  /* What follows is for sessions of worker processes. Everything is copied but the channels. */
+  uint32_t stopped_ms;  /* a waiting call declares a worker lost that was stopped (SIGSTOP) so long; 0 = 10000 */
+  uint32_t transport;   /* DISCO_TRANSPORT_* */
+  uint64_t arena_bytes; /* address space for each worker's tensors, used as they grow; 0 = the machine's memory */
+  /* The program to start for each worker, as `PROGRAM worker ID WORKERS GROUPS READ_FD WRITE_FD [OPTION...]`. NULL: the
+   * environment variable DISCO_WORKER, else `disco` in ../bin from libdisco.so, else beside it, else on PATH. */
+  const char *program;
+  const char *const *environment; /* NAME=VALUE..., NULL: added to the controller's, or replacing what is there */
+  const char *working_directory;  /* NULL: the controller's */
+  const char *const *libraries; /* shared libraries, NULL: each worker loads them in order; their constructors register
+                                   functions (also in this process, for worker 0) */
+  const int32_t *cpus;          /* one CPU for each worker, -1: anywhere; NULL: nobody is bound */
+  disco_output_fn output;       /* gets what workers print, line by line; NULL: their output is the controller's */
+  void *output_context;
+  /* A pool written by somebody else: the name of the global function that makes it, and what to hand to it. NULL: the
+   * library's own. */
+  const char *pool_creator;
+  const char *entrypoint;
+  /* The user's own transport: num_workers - 1 channels, for worker 1, 2, ...; the session takes them over, also when it
+   * cannot be made. NULL: none. */
+  struct disco_channel *const *channels;
 } disco_session_options;
 
 #define DISCO_SESSION_OPTIONS_INIT(workers, groups) \
-  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0 }
+  { .struct_size = sizeof(disco_session_options), .num_workers = (workers), .num_groups = (groups) }
 
 /* A session whose workers are threads of this process. Does not wait for the workers to start. The caller owns
  * *ret_session (one reference). DISCO_VALUE: counts, with both numbers; options out of range. DISCO_MEMORY,
  * DISCO_RUNTIME: no memory, no threads. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_create_threaded(const disco_session_options *options,
                                                                     disco_session **ret_session);
+
+/* A session whose worker 0 is a thread of this process and whose other workers are processes: of the library's own pool
+ * (options->program), of another one (options->pool_creator), or behind channels. Does not wait for them to start:
+ * commands are buffered meanwhile. Arguments travel by value: None, numbers, strings, bytes, dtypes, devices, shapes
+ * and tensors (each worker gets a copy-on-write view); anything else is DISCO_TYPE, thread workers only. A worker that
+ * dies, or is killed after it was stopped for stopped_ms, makes every later call DISCO_LOST, which names it, but for
+ * looking and shutdown. At shutdown processes that do not end within grace_ms are killed. DISCO_VALUE: counts, options,
+ * an unknown pool creator; DISCO_MEMORY, DISCO_RUNTIME: the system refused; the pool creator's own error. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_create_process(const disco_session_options *options,
+                                                                   disco_session **ret_session);
 
 /* One more reference (not NULL); one less. The last one shuts the session down in the background and never blocks. NULL
  * is allowed in unref. A DRef holds a reference to its session. [worker] */
@@ -186,6 +227,14 @@ DISCO_API uint64_t disco_session_sequence(const disco_session *session);
 DISCO_API DISCO_MUST_USE disco_status disco_session_is_done(const disco_session *session, int32_t worker,
                                                             uint64_t sequence, bool *ret_done);
 
+/* A descriptor for event loops: readable once the armed command is done on every worker, or when a failure waits to be
+ * told, or a worker is lost. Poll it, never read or close it: it belongs to the session and lives as long. Made by the
+ * first call. DISCO_RUNTIME: no descriptor. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_done_fd(disco_session *session, int *ret_fd);
+/* Arm it for command `sequence` (disco_session_sequence() for everything posted so far); replaces what was armed.
+ * Never blocks. DISCO_VALUE: a sequence that was not posted yet. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_arm_done(disco_session *session, uint64_t sequence);
+
 /* Read the register of `worker` into *ret_value (owned by the caller): the very object, for thread workers. A poisoned
  * register is the error that poisoned it. Everything posted before has run by then. */
 DISCO_API DISCO_MUST_USE disco_status disco_debug_get(disco_dref *dref, int32_t worker, int64_t timeout_ms,
@@ -236,6 +285,9 @@ typedef struct {
   uint64_t live_registers;    /* registers with a live DRef */
   uint64_t resumes;           /* errors recovered from */
   uint64_t abandoned_workers; /* thread workers that would not end, in this process */
+  uint64_t side_bytes;        /* bytes of large arguments written into memory of their own, once for all workers */
+  uint32_t ring_workers;      /* worker processes that read the shared ring */
+  uint32_t pipe_workers;      /* worker processes that are fed through a pipe or channel */
 } disco_session_stats;
 
 /* Never blocks for long, tells no error. [worker] */
@@ -262,6 +314,10 @@ DISCO_API void disco_set_log_callback(disco_log_fn fn, void *context, disco_log_
  * docs/architecture.md, Loading. Idempotent. DISCO_RUNTIME when another copy of libdisco or libtvm_ffi is in the
  * process. Any thread, but not while another one registers or looks up functions: TVM-FFI's registry has no lock. */
 DISCO_API DISCO_MUST_USE disco_status disco_publish(void);
+
+/* What this library is and would do here, as lines `name: value` under headings: versions, CPUs and memory allowed,
+ * limits, every setting with its value and origin, the data planes found. Free it with disco_text_free(). */
+DISCO_API DISCO_MUST_USE disco_status disco_describe(char **ret_text);
 
 #ifdef __cplusplus
 }

@@ -72,6 +72,10 @@ DISCO_API disco_status disco_last_error(disco_error_info *ret_error);
 /* The full text of disco_last_error(), or "" when there is none: for printf. Same lifetime. */
 DISCO_API const char *disco_last_error_text(void);
 
+/* Leave a sentence for `status` as the calling thread's error and return it: for a channel of one's own
+ * (disco/channel.h). The kind is the status's own. */
+DISCO_API disco_status disco_fail(disco_status status, const char *format, ...) DISCO_PRINTF(2, 3);
+
 /* "ValueError" for DISCO_VALUE, and so on; "" for DISCO_OK and for a number that is no status. A constant. */
 DISCO_API const char *disco_status_kind(disco_status status);
 

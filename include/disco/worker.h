@@ -17,6 +17,8 @@
 
 #include "disco/status.h"
 
+struct disco_channel;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -56,6 +58,26 @@ DISCO_API DISCO_MUST_USE disco_status disco_register_function(const char *name, 
  * otherwise). shape: ndim non-negative sizes. DISCO_MEMORY with the byte count. Any thread. */
 DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype,
                                                           DLDevice device, TVMFFIObjectHandle *ret_tensor);
+
+/* ---- The program of a worker process ---- */
+
+/* Be worker `worker_id` of a session: shakes hands with the controller over the two descriptors that its pool gave,
+ * runs commands on the calling thread, and returns DISCO_OK at shutdown. Also the global function
+ * runtime.disco.WorkerProcess. Takes a process group of its own, so that Ctrl-C reaches the controller alone, and makes
+ * both descriptors close-on-exec; they stay open until the process ends. When the controller is gone the process ends
+ * by _exit within a second, whatever it is doing. DISCO_VALUE: bad numbers or descriptors; DISCO_LOST: the controller
+ * is gone or is no libdisco, before the first command. Once per process. */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_process(int32_t worker_id, int32_t num_workers, int32_t num_groups,
+                                                           int read_fd, int write_fd);
+
+/* The same over the worker's end of a channel of the user's own (disco/channel.h), which stays the caller's. Several
+ * threads of a process may each be a worker so. Returns at shutdown, or DISCO_LOST when the channel closed without
+ * one. */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_run_channel(int32_t worker_id, int32_t num_workers,
+                                                               int32_t num_groups, struct disco_channel *channel);
+
+/* Bind the calling thread to a CPU. DISCO_VALUE when it does not exist or is not allowed. */
+DISCO_API DISCO_MUST_USE disco_status disco_bind_cpu(int64_t cpu);
 
 #ifdef __cplusplus
 }

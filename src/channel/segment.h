@@ -15,10 +15,14 @@
 #include "os/wait.h"
 
 #define DSC_SEGMENT_MAGIC 0x6f63736964626c31u /* "1lbdisco" */
-enum { DSC_SEGMENT_VERSION = 1 };
+enum { DSC_SEGMENT_VERSION = 1, DSC_SEGMENT_NONCE = 16 };
 
 /* Why a session's waits must end at once. */
-enum { DSC_FAULT_NONE = 0, DSC_FAULT_DEATH = 1, DSC_FAULT_GRACE = 2 };
+enum {
+  DSC_FAULT_NONE = 0,
+  DSC_FAULT_DEATH = 1, /* a worker is lost: whoever waits for it, or in a collective with it, leaves */
+  DSC_FAULT_GRACE = 2, /* shutdown gave up waiting: everybody leaves */
+};
 
 /* What a worker waits for, for the dump. */
 enum { DSC_WAITS_NOT = 0, DSC_WAITS_COMMANDS = 1, DSC_WAITS_REPLY_ROOM = 2 };
@@ -63,11 +67,18 @@ typedef struct {
   uint32_t error_slot_bytes;
   uint64_t bytes, ring_bytes, reply_ring_bytes;
   uint64_t status_offset, reply_words_offset, error_slots_offset, ring_offset, reply_rings_offset;
+  /* for workers of other processes */
+  uint64_t session; /* a random number, never 0 */
+  uint8_t nonce[DSC_SEGMENT_NONCE];
+  int64_t controller_pid;
+  uint32_t spin_us;
+  int32_t busy_threads;
   dsc_ring_shared ring;
   _Alignas(DSC_CACHE_LINE) dsc_doorbell commands; /* all readers of the ring sleep here */
   _Alignas(DSC_CACHE_LINE) dsc_doorbell controllers;
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t failures; /* how many failures were ever stored, by all workers */
   _Atomic uint32_t fault;                             /* DSC_FAULT_*: every wait ends */
+  _Atomic uint64_t armed; /* the done descriptor: whoever passes this command says so; UINT64_MAX: nobody asked */
 } dsc_segment_header;
 
 typedef struct {
@@ -79,9 +90,16 @@ typedef struct {
   int32_t num_workers, num_groups;
   uint64_t ring_bytes, reply_ring_bytes;
   uint32_t error_slot_bytes;
+  uint32_t spin_us;
+  int32_t busy_threads;
 } dsc_segment_layout;
 
 disco_status dsc_segment_create(const dsc_segment_layout *layout, dsc_segment *ret_segment);
+/* Map the segment of another process by a descriptor of it (taken over on success). Its header is checked: DISCO_LOST
+ * says what does not fit. The ring's pages are mapped read-only. */
+disco_status dsc_segment_attach(int fd, const uint8_t nonce[DSC_SEGMENT_NONCE], dsc_segment *ret_segment);
+/* Could this header of a stranger, in a file of that size, be ours? DISCO_LOST with the reason. */
+disco_status dsc_segment_check(const dsc_segment_header *header, uint64_t file_bytes);
 void dsc_segment_destroy(dsc_segment *segment);
 
 static inline void *dsc_segment_at(const dsc_segment_header *header, uint64_t offset) {

@@ -80,8 +80,8 @@ static void parts_do_not_overlap(void **state) {
   (void)state;
   const int32_t workers[] = {1, 2, 3, 7, 64, 1024};
   for (size_t i = 0; i < sizeof(workers) / sizeof(workers[0]); i++) {
-    check_layout(&(dsc_segment_layout){workers[i], 1, 256 << 10, 4096, 16 << 10});
-    check_layout(&(dsc_segment_layout){workers[i], workers[i], 1024, 256, 512});
+    check_layout(&(dsc_segment_layout){workers[i], 1, 256 << 10, 4096, 16 << 10, 0, 0});
+    check_layout(&(dsc_segment_layout){workers[i], workers[i], 1024, 256, 512, 0, 0});
   }
 }
 
@@ -122,7 +122,7 @@ static void awaited_words_only_fall(void **state) {
 static void a_fault_rings_every_bell(void **state) {
   (void)state;
   dsc_segment segment = {0};
-  dsc_segment_layout layout = {2, 1, 1024, 256, 512};
+  dsc_segment_layout layout = {2, 1, 1024, 256, 512, 0, 0};
   assert_int_equal(dsc_segment_create(&layout, &segment), DISCO_OK);
   dsc_segment_raise_fault(segment.header, DSC_FAULT_GRACE);
   assert_int_equal(segment.header->fault, DSC_FAULT_GRACE);

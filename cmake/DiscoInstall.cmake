@@ -17,6 +17,12 @@ install(
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/disco DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
+if(TARGET disco_cli)
+  # It names libtvm_ffi.so itself, so libdisco's RUNPATH does not help it.
+  set_property(TARGET disco_cli APPEND PROPERTY INSTALL_RPATH ${DISCO_INSTALL_RPATH})
+  install(FILES docs/man/disco.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES cli/completion/disco.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME disco)
+endif()
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/disco)

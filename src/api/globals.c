@@ -69,6 +69,36 @@ static disco_status session_threaded(const call *c) {
   return status;
 }
 
+/* (workers, groups, the name of a pool's creator, its entrypoint) */
+static disco_status session_process(const call *c) {
+  int32_t workers = 0, groups = 0;
+  char *creator = NULL, *entrypoint = NULL;
+  disco_status status = arg_int(c, 0, INT32_MIN, INT32_MAX, &workers);
+  if (status == DISCO_OK) status = arg_int(c, 1, INT32_MIN, INT32_MAX, &groups);
+  if (status == DISCO_OK) status = arg_string(c, 2, &creator);
+  if (status == DISCO_OK) status = arg_string(c, 3, &entrypoint);
+  if (status == DISCO_OK) {
+    disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
+    options.pool_creator = creator;
+    options.entrypoint = entrypoint;
+    disco_session *session = NULL;
+    status = dsc_create_process(&options, NULL, &session);
+    if (status == DISCO_OK) *c->result = dsc_object_value(session);
+  }
+  free(creator);
+  free(entrypoint);
+  return status;
+}
+
+/* (worker, workers, groups, read_fd, write_fd): the body of a worker process */
+static disco_status worker_process(const call *c) {
+  int32_t numbers[5] = {0};
+  disco_status status = DISCO_OK;
+  for (int32_t i = 0; status == DISCO_OK && i < 5; i++) status = arg_int(c, i, INT32_MIN, INT32_MAX, &numbers[i]);
+  if (status != DISCO_OK) return status;
+  return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]);
+}
+
 static disco_status session_get_num_workers(const call *c) {
   disco_session *session;
   disco_status status = arg_session(c, 0, &session);
@@ -167,6 +197,8 @@ typedef struct {
 
 static const entry entries[] = {
     {"runtime.disco.SessionThreaded", 2, session_threaded},
+    {"runtime.disco.SessionProcess", 4, session_process},
+    {"runtime.disco.WorkerProcess", 5, worker_process},
     {"runtime.disco.SessionGetNumWorkers", 1, session_get_num_workers},
     {"runtime.disco.SessionGetGlobalFunc", 2, session_get_global_func},
     {"runtime.disco.SessionCallPacked", -1, session_call_packed},

@@ -9,6 +9,7 @@
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/value.h"
+#include "session/remote.h"
 #include "session/session.h"
 #include "wire/limits.h"
 
@@ -55,7 +56,9 @@ static disco_status check_counts(int64_t workers, int64_t groups) {
   return DISCO_OK;
 }
 
-static disco_status read_options(const disco_session_options *given, dsc_settings *ret_settings) {
+/* *ret_options: what was given, whole, with the defaults. */
+static disco_status read_options(const disco_session_options *given, disco_session_options *ret_options,
+                                 dsc_settings *ret_settings) {
   disco_session_options options = {0};
   if (given->struct_size < offsetof(disco_session_options, ring_bytes))
     return dsc_fail(DISCO_VALUE, "options.struct_size is %zu: set it to sizeof(disco_session_options)",
@@ -65,6 +68,7 @@ static disco_status read_options(const disco_session_options *given, dsc_setting
   if (options.grace_ms == 0) options.grace_ms = 4000;
   if (options.slow_warning_ms == 0) options.slow_warning_ms = 5000;
   if (options.spin_us == 0) options.spin_us = 50;
+  if (options.stopped_ms == 0) options.stopped_ms = 10000;
   disco_status status = check_counts(options.num_workers, options.num_groups);
   if (status == DISCO_OK)
     status = check_range("ring_bytes", options.ring_bytes, DSC_MIN_RING_BYTES, DSC_MAX_RING_BYTES);
@@ -72,18 +76,50 @@ static disco_status read_options(const disco_session_options *given, dsc_setting
     status = dsc_fail(DISCO_VALUE, "option ring_bytes is %u; it must be a power of two", options.ring_bytes);
   if (status == DISCO_OK) status = check_range("grace_ms", options.grace_ms, 1, 3600 * 1000);
   if (status == DISCO_OK) status = check_range("spin_us", options.spin_us, 1, 1000 * 1000);
+  if (status == DISCO_OK) status = check_range("stopped_ms", options.stopped_ms, 10, 3600 * 1000);
+  if (status == DISCO_OK)
+    status = check_range("transport", options.transport, DISCO_TRANSPORT_AUTO, DISCO_TRANSPORT_PIPE);
   if (status != DISCO_OK) return status;
-  *ret_settings = (dsc_settings){options.num_workers, options.num_groups,      options.ring_bytes,
-                                 options.grace_ms,    options.slow_warning_ms, options.spin_us};
+  *ret_settings = (dsc_settings){.num_workers = options.num_workers,
+                                 .num_groups = options.num_groups,
+                                 .ring_bytes = options.ring_bytes,
+                                 .grace_ms = options.grace_ms,
+                                 .slow_warning_ms = options.slow_warning_ms,
+                                 .spin_us = options.spin_us,
+                                 .stopped_ms = options.stopped_ms,
+                                 .pipe_only = options.transport == DISCO_TRANSPORT_PIPE,
+                                 .arena_bytes = options.arena_bytes};
+  *ret_options = options;
   return DISCO_OK;
 }
 
 disco_status dsc_create_threaded(const disco_session_options *options, const void *creation_site,
                                  disco_session **ret_session) {
   dsc_settings settings;
+  disco_session_options whole;
   disco_status status = dsc_startup_status();
-  if (status == DISCO_OK) status = read_options(options, &settings);
-  return status == DISCO_OK ? dsc_session_create(&settings, creation_site, ret_session) : status;
+  if (status == DISCO_OK) status = read_options(options, &whole, &settings);
+  return status == DISCO_OK ? dsc_session_create(&settings, NULL, creation_site, ret_session) : status;
+}
+
+disco_status dsc_create_process(const disco_session_options *options, const void *creation_site,
+                                disco_session **ret_session) {
+  dsc_settings settings;
+  disco_session_options whole = {0};
+  disco_status status = dsc_startup_status();
+  if (status == DISCO_OK) status = read_options(options, &whole, &settings);
+  if (status != DISCO_OK) {
+    memcpy(&whole, options, options->struct_size < sizeof(whole) ? options->struct_size : sizeof(whole));
+    dsc_channels_destroy(&whole);
+    return status;
+  }
+  return dsc_session_create(&settings, &whole, creation_site, ret_session);
+}
+
+disco_status disco_session_create_process(const disco_session_options *options, disco_session **ret_session) {
+  REQUIRE(options);
+  REQUIRE(ret_session);
+  return dsc_create_process(options, __builtin_return_address(0), ret_session);
 }
 
 disco_status disco_session_create_threaded(const disco_session_options *options, disco_session **ret_session) {
@@ -183,6 +219,27 @@ disco_status disco_session_sync(disco_session *session, int32_t worker, int64_t 
 
 uint64_t disco_session_sequence(const disco_session *session) {
   return dsc_load_acquire(&session->engine->sequence); /* acquire: engine.sequence */
+}
+
+disco_status disco_session_done_fd(disco_session *session, int *ret_fd) {
+  REQUIRE(session);
+  REQUIRE(ret_fd);
+  disco_status status = dsc_enter_fork(session->engine, "done_fd");
+  return status == DISCO_OK ? dsc_done_open(session->engine, ret_fd) : status;
+}
+
+disco_status disco_session_arm_done(disco_session *session, uint64_t sequence) {
+  REQUIRE(session);
+  dsc_engine *engine = session->engine;
+  int fd = -1;
+  disco_status status = dsc_enter_fork(engine, "arm_done");
+  uint64_t posted = dsc_load_acquire(&engine->sequence); /* acquire: engine.sequence */
+  if (status == DISCO_OK && sequence > posted)
+    status = dsc_fail(DISCO_VALUE, "arm_done: command %llu was not posted yet, the last is %llu",
+                      (unsigned long long)sequence, (unsigned long long)posted);
+  if (status == DISCO_OK) status = dsc_done_open(engine, &fd);
+  if (status == DISCO_OK) dsc_done_arm(engine, sequence);
+  return status;
 }
 
 disco_status disco_session_is_done(const disco_session *session, int32_t worker, uint64_t sequence, bool *ret_done) {

@@ -8,4 +8,7 @@
 disco_status dsc_create_threaded(const disco_session_options *options, const void *creation_site,
                                  disco_session **ret_session);
 
+disco_status dsc_create_process(const disco_session_options *options, const void *creation_site,
+                                disco_session **ret_session);
+
 #endif

@@ -4,12 +4,12 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/globals.h"
 #include "base/atomics.h"
 #include "base/log.h"
+#include "base/settings.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 #include "ffi/error.h"
@@ -87,6 +87,7 @@ disco_status disco_publish(void) {
 __attribute__((constructor)) static void load(void) {
   dsc_log_install();
   dsc_fork_install();
+  (void)dsc_library_path(); /* while a relative one still holds */
   look_for_other_copies();
   if (unusable[0] != 0) {
     dsc_store_release(&is_unusable, true);
@@ -95,8 +96,7 @@ __attribute__((constructor)) static void load(void) {
   }
   (void)dsc_object_register_types();
   dsc_session_install();
-  const char *wish = getenv("DISCO_FFI_GLOBALS");
-  if (wish != NULL && strcmp(wish, "0") == 0) return;
+  if (strcmp(dsc_setting(DSC_SETTING_FFI_GLOBALS), "0") == 0) return;
   bool extra = dsc_library_count("libtvm_runtime_extra", NULL, 0) > 0;
   bool base = dsc_library_count("libtvm_runtime.so", NULL, 0) > 0 || dsc_library_count("libtvm.so", NULL, 0) > 0;
   /* With the base runtime alone, its extra library may still come, and would abort on taken names: disco_publish() is

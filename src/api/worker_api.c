@@ -1,14 +1,18 @@
 /* Bodies of include/disco/worker.h. */
 #include "disco/worker.h"
+#include "os/cpu.h"
+#include "worker/process.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "api/startup.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/tensor.h"
-#include "worker/worker.h"
+#include "os/cpu.h"
+#include "worker/process.h"
 
 disco_status disco_worker_get_info(disco_worker_info *ret_info) {
   dsc_worker *worker = NULL;
@@ -66,3 +70,19 @@ disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType 
   if (ret_tensor == NULL) return dsc_fail(DISCO_VALUE, "disco_tensor_create needs a place for its result");
   return dsc_tensor_create(ndim, shape, dtype, device, ret_tensor);
 }
+
+disco_status disco_worker_process(int32_t worker_id, int32_t num_workers, int32_t num_groups, int read_fd,
+                                  int write_fd) {
+  disco_status status = dsc_startup_status();
+  return status == DISCO_OK ? dsc_worker_process(worker_id, num_workers, num_groups, read_fd, write_fd) : status;
+}
+
+disco_status disco_worker_run_channel(int32_t worker_id, int32_t num_workers, int32_t num_groups,
+                                      struct disco_channel *channel) {
+  if (channel == NULL || channel->ops == NULL || channel->ops->struct_size < sizeof(disco_channel_ops))
+    return dsc_fail(DISCO_VALUE,
+                    "disco_worker_run_channel: the channel has no ops, or older ones than this libdisco's");
+  return dsc_worker_run_channel(worker_id, num_workers, num_groups, channel);
+}
+
+disco_status disco_bind_cpu(int64_t cpu) { return dsc_cpu_bind(cpu); }

@@ -1,6 +1,9 @@
 /* The life of an engine: made, stopped once, freed with its last reference. */
 #include "session/engine.h"
 
+#include "os/pipe.h"
+#include "session/remote.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +21,14 @@ uint64_t dsc_engine_abandoned(void) { return dsc_load_relaxed(&abandoned_workers
 static void engine_free(dsc_engine *engine) {
   if (engine == NULL) return;
   for (int i = 0; i < DSC_HISTORY; i++) dsc_error_fini(&engine->history[i]);
+  dsc_error_fini(&engine->lost);
+  dsc_side_drop_all(engine);
+  if (engine->arena_range != NULL) { /* tensors of worker 0 may live on: the mapping goes with the last */
+    dsc_arena_range_adopt(engine->arena_range, &engine->arena);
+    dsc_arena_range_unref(engine->arena_range);
+  }
+  dsc_arena_destroy(&engine->arena);
+  free(engine->remotes);
   dsc_segment_destroy(&engine->segment);
   dsc_idpool_fini(&engine->registers);
   dsc_names_fini(&engine->names);
@@ -35,6 +46,8 @@ void dsc_engine_unref(dsc_engine *engine) {
   if (dsc_add_acq_rel(&engine->refs, (uint32_t)-1) != 1) return; /* label engine.refs */
   dsc_reaper_forget(engine);
   dsc_drain_replies(engine); /* of an abandoned worker that came back */
+  int fd = dsc_load_relaxed(&engine->done_fd);
+  dsc_fd_close(&fd);
   engine_free(engine);
 }
 
@@ -45,12 +58,16 @@ static disco_status build(dsc_engine *engine) {
   engine->replies = dsc_alloc(workers * sizeof(*engine->replies), "a session");
   engine->threads = dsc_alloc(workers * sizeof(*engine->threads), "a session");
   engine->watch = dsc_alloc(workers * sizeof(*engine->watch), "a session");
+  if (engine->has_processes) {
+    engine->remotes = dsc_alloc(workers * sizeof(dsc_remote *), "a session");
+    if (engine->remotes == NULL) return DISCO_MEMORY;
+  }
   if (engine->collected == NULL || engine->replies == NULL || engine->threads == NULL || engine->watch == NULL)
     return DISCO_MEMORY;
   disco_status status = dsc_idpool_init(&engine->registers);
   if (status != DISCO_OK) return status;
   dsc_segment_layout layout = {settings->num_workers, settings->num_groups, settings->ring_bytes, DSC_REPLY_RING_BYTES,
-                               DSC_ERROR_SLOT_BYTES};
+                               DSC_ERROR_SLOT_BYTES,  settings->spin_us,    engine->busy_threads};
   status = dsc_segment_create(&layout, &engine->segment);
   if (status != DISCO_OK) return status;
   dsc_shared_memory_hide_from_children(&engine->segment.memory);
@@ -60,14 +77,29 @@ static disco_status build(dsc_engine *engine) {
   for (int32_t i = 0; i < settings->num_workers; i++)
     dsc_ring_reader_init(&engine->replies[i], &dsc_segment_reply_words(header, i)->ring,
                          dsc_segment_reply_ring(header, i), header->reply_ring_bytes);
-  engine->encoder = (dsc_encoder){engine->session, &engine->registers, (uint64_t)settings->num_workers};
+  engine->encoder =
+      (dsc_encoder){engine->session, &engine->registers, engine->has_processes ? 1 : (uint64_t)settings->num_workers};
   return DISCO_OK;
 }
 
-disco_status dsc_engine_create(const dsc_settings *settings, const disco_session *session, const void *creation_site,
-                               dsc_engine **ret_engine) {
+/* Channels that were handed over to a session which could not be made. */
+void dsc_channels_destroy(const disco_session_options *options) {
+  for (int32_t i = 1; options != NULL && options->channels != NULL && i < options->num_workers; i++)
+    if (options->channels[i - 1] != NULL) options->channels[i - 1]->ops->destroy(options->channels[i - 1]);
+}
+
+disco_status dsc_engine_create(const dsc_settings *settings, const disco_session_options *processes,
+                               const disco_session *session, const void *creation_site, dsc_engine **ret_engine) {
   dsc_engine *engine = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*engine), "a session");
-  if (engine == NULL) return DISCO_MEMORY;
+  if (engine == NULL) {
+    dsc_channels_destroy(processes);
+    return DISCO_MEMORY;
+  }
+  engine->has_processes = processes != NULL;
+  engine->worker0_cpu = -1;
+  dsc_store_relaxed(&engine->done_fd, -1);
+  engine->last_side_file = &engine->side_files;
+  dsc_error_init(&engine->lost);
   engine->settings = *settings;
   engine->session = session;
   engine->creation_site = creation_site;
@@ -83,13 +115,15 @@ disco_status dsc_engine_create(const dsc_settings *settings, const disco_session
   if (status == DISCO_OK) status = dsc_reaper_register(engine);
   if (status != DISCO_OK) {
     engine_free(engine);
+    dsc_channels_destroy(processes);
     return status;
   }
-  status = dsc_launch_threads(engine);
+  status = processes != NULL ? dsc_launch_processes(engine, processes) : dsc_launch_threads(engine);
   if (status != DISCO_OK) {
     dsc_error why;
     dsc_error_copy(dsc_thread_error(), &why);
     (void)dsc_engine_stop(engine); /* those that did start */
+    dsc_pool_finish(engine);
     (void)dsc_fail_with(&why);
     dsc_engine_unref(engine);
     return status;
@@ -179,16 +213,38 @@ static void abandon(dsc_engine *engine, int32_t left) {
           engine->stop_message != NULL ? engine->stop_message : "shutdown gave up on a thread worker");
 }
 
+/* Processes can be killed: say which were. */
+static void stop_processes(dsc_engine *engine, int64_t deadline) {
+  dsc_text text = DSC_TEXT_INIT;
+  dsc_text_add(&text, "shutdown killed worker processes that had not ended after %u ms:", engine->settings.grace_ms);
+  if (dsc_remotes_stop(engine, deadline, &text) > 0) {
+    engine->stop_message = dsc_text_take(&text);
+    engine->stop_status = DISCO_LOST;
+    dsc_log(DSC_LOG_WARN, "%s", engine->stop_message != NULL ? engine->stop_message : "shutdown killed workers");
+  }
+  dsc_text_fini(&text);
+}
+
+static int32_t threads_of(const dsc_engine *engine) {
+  int32_t count = 0;
+  for (int32_t i = 0; i < engine->settings.num_workers; i++)
+    count += engine->threads[i].started && !engine->threads[i].joined;
+  return count;
+}
+
 static void stop_now(dsc_engine *engine) {
   int64_t deadline = dsc_clock_deadline_ns((int64_t)engine->settings.grace_ms);
+  if (engine->has_processes) dsc_remotes_give_up_starting(engine);
   bool posted = post_until(engine, deadline);
-  int32_t left = posted ? join_until(engine, deadline) : engine->settings.num_workers;
+  int32_t left = posted ? join_until(engine, deadline) : threads_of(engine);
+  if (engine->has_processes) stop_processes(engine, posted ? deadline : 0);
   if (left > 0) {
     const int64_t last_look_ms = 100;
     dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* idle workers and blocked callers leave now */
     left = join_until(engine, dsc_clock_deadline_ns(last_look_ms));
     if (left > 0) abandon(engine, left);
   }
+  if (engine->has_processes) dsc_remotes_free(engine);
   (void)dsc_lock_take(&engine->lock, NULL);
   dsc_collect_failures(engine);
   dsc_lock_give(&engine->lock);

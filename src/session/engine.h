@@ -16,6 +16,7 @@
 #include "channel/segment.h"
 #include "disco/disco.h"
 #include "ffi/object.h"
+#include "os/arena.h"
 #include "os/fork.h"
 #include "os/wait.h"
 #include "wire/codec.h"
@@ -28,6 +29,10 @@ enum { DSC_HISTORY = 16 };
 typedef struct {
   int32_t num_workers, num_groups;
   uint32_t ring_bytes, grace_ms, slow_warning_ms, spin_us;
+  /* sessions of worker processes */
+  uint32_t stopped_ms;
+  bool pipe_only;
+  uint64_t arena_bytes;
 } dsc_settings;
 
 /* A reply that somebody waits for. On the waiting thread's stack, linked into the engine under reply_lock. */
@@ -46,7 +51,14 @@ typedef struct {
   _Atomic uint64_t done;
   _Atomic int64_t since_ns; /* 0: not looked at yet */
   _Atomic uint64_t warned;  /* the done number behind which it was last warned of */
+  uint32_t stopped_looks;   /* how often in a row its process was found stopped; under look_lock */
 } dsc_watch;
+
+/* A worker that is no thread of ours: remote.h. */
+typedef struct dsc_remote dsc_remote;
+
+/* Large arguments of commands that some worker has not done yet: side.c. */
+typedef struct dsc_side_file dsc_side_file;
 
 typedef struct {
   pthread_t thread;
@@ -103,11 +115,30 @@ typedef struct dsc_engine {
   dsc_worker_thread *threads;
   disco_status stop_status;
   char *stop_message;
+
+  /* sessions of worker processes */
+  bool has_processes;   /* constant: objects travel packed, but to worker 0 */
+  dsc_remote **remotes; /* one per worker, NULL for threads */
+  dsc_arena arena;
+  struct dsc_arena_range *arena_range; /* of worker 0 */
+  _Atomic(TVMFFIObject *) pool;        /* the function of somebody else's pool, whose call with 0 is still due; NULL */
+  dsc_error lost;                      /* under lock: the first worker that was lost; status DISCO_OK: none */
+  dsc_lock side_lock;
+  dsc_side_file *side_files, **last_side_file; /* under side_lock: oldest first */
+  _Atomic uint32_t num_side_files;             /* written under side_lock */
+  _Atomic uint64_t side_bytes;                 /* ever written */
+  dsc_lock look_lock;
+  int32_t worker0_cpu;      /* constant: where worker 0 is bound, -1: nowhere */
+  _Atomic bool object_dead; /* the session object died: the pool's f(0) is due */
+  int64_t next_look_ns;     /* under look_lock: when processes are looked at again */
+  _Atomic int done_fd;      /* -1: nobody asked for it */
+  _Atomic uint32_t ring_workers, pipe_workers;
 } dsc_engine;
 
 /* ---- engine.c ---- */
-disco_status dsc_engine_create(const dsc_settings *settings, const disco_session *session, const void *creation_site,
-                               dsc_engine **ret_engine);
+/* `processes`: NULL for a session of threads, else the options of one of processes. */
+disco_status dsc_engine_create(const dsc_settings *settings, const disco_session_options *processes,
+                               const disco_session *session, const void *creation_site, dsc_engine **ret_engine);
 void dsc_engine_ref(dsc_engine *engine);
 /* The last reference frees it: it must have stopped. */
 void dsc_engine_unref(dsc_engine *engine);
@@ -119,8 +150,25 @@ uint64_t dsc_engine_abandoned(void);
 
 /* ---- launch_thread.c ---- */
 disco_status dsc_launch_threads(dsc_engine *engine);
+/* Worker `worker` as a thread. */
+disco_status dsc_launch_thread(dsc_engine *engine, int32_t worker);
+
+/* ---- launch_process.c ---- */
+/* Worker 0 as a thread, the others as processes: by our own pool, somebody else's, or behind channels. What was started
+ * is stopped by dsc_engine_stop(), also after a failure. */
+disco_status dsc_launch_processes(dsc_engine *engine, const disco_session_options *options);
+/* Call f(0) of somebody else's pool, once: when the session object dies. May run user code. */
+void dsc_pool_finish(dsc_engine *engine);
+
+/* ---- done.c ---- */
+disco_status dsc_done_open(dsc_engine *engine, int *ret_fd);
+void dsc_done_arm(dsc_engine *engine, uint64_t sequence);
+/* Make the descriptor readable if what was armed is done or a failure waits. Any thread; a dsc_worker_setup.notify. */
+void dsc_done_look(void *engine);
 
 /* ---- issue.c ---- */
+
+enum { DSC_NO_READERS = -1 };
 
 /* A command to be posted. */
 typedef struct {
@@ -130,17 +178,30 @@ typedef struct {
   uint32_t name; /* interned */
   const TVMFFIAny *values;
   int32_t count;
-  uint64_t readers;        /* references added per object among the values */
-  const dsc_dref *subject; /* NULL, or a DRef that must be live: its register becomes `reg` */
-  const dsc_dref *callee;  /* NULL, or the function's DRef: its register becomes `target`, its name `name` */
-  const char *intern;      /* NULL, or a text whose number becomes `name` and the new register's note */
-  bool wants_result;       /* take a new register, and place its DRef */
-  bool kills;              /* `reg` is given by number, must be live, and is dead from here on */
-  disco_session *session;  /* of the DRef */
-  dsc_pending *pending;    /* NULL, or who waits for the replies */
-  uint64_t sequence;       /* out */
-  dsc_dref *result;        /* out: owned by the caller */
+  int32_t readers;          /* references added per object among the values; 0: one per worker that shares our memory;
+                               DSC_NO_READERS */
+  dsc_travel *travel;       /* NULL, or how the values travel to other processes */
+  const dsc_side_ref *side; /* NULL, or the side file that goes with it */
+  const dsc_dref *subject;  /* NULL, or a DRef that must be live: its register becomes `reg` */
+  const dsc_dref *callee;   /* NULL, or the function's DRef: its register becomes `target`, its name `name` */
+  const char *intern;       /* NULL, or a text whose number becomes `name` and the new register's note */
+  bool wants_result;        /* take a new register, and place its DRef */
+  bool kills;               /* `reg` is given by number, must be live, and is dead from here on */
+  disco_session *session;   /* of the DRef */
+  dsc_pending *pending;     /* NULL, or who waits for the replies */
+  uint64_t sequence;        /* out */
+  dsc_dref *result;         /* out: owned by the caller */
 } dsc_command;
+
+/* ---- side.c ---- */
+/* Make and fill the side file for these values, if they need one. Waits when too many are under way. */
+disco_status dsc_side_prepare(dsc_engine *engine, dsc_command *command, unsigned allowed, const char *what,
+                              dsc_travel *travel, dsc_side_ref *ret_ref, dsc_side_file **ret_file);
+/* The command was posted (sequence) or not (0): keep the file until all have done it, or let it go. */
+void dsc_side_posted(dsc_engine *engine, dsc_side_file *file, uint64_t sequence);
+/* Let go what every worker has done. Never waits. True while some are left. */
+bool dsc_side_collect(dsc_engine *engine);
+void dsc_side_drop_all(dsc_engine *engine);
 
 /* session.c: make the DRef of a register in the memory that came with its id. */
 void dsc_dref_place(void *memory, disco_session *session, uint32_t reg, uint32_t generation);
@@ -185,6 +246,10 @@ disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_sta
 /* ---- reply.c ---- */
 /* Take in what the workers replied; drops replies that nobody waits for. Never blocks for long. */
 void dsc_drain_replies(dsc_engine *engine);
+/* A value as it waits in a dsc_pending may still be packed: drop it so, or open it, which may run user code.
+ * DISCO_LOST: malformed; DISCO_MEMORY. */
+void dsc_reply_drop(TVMFFIAny *value);
+disco_status dsc_reply_open(TVMFFIAny *value);
 /* reply_lock is taken inside. */
 void dsc_pending_add(dsc_engine *engine, dsc_pending *pending);
 /* Unlink; drops the values that have come when `keep` is false. */
@@ -194,6 +259,16 @@ void dsc_pending_remove(dsc_engine *engine, dsc_pending *pending, bool keep);
 /* Lock held. Collect new failures; if one is not told yet: tell it (the thread's error is it), append the resume
  * record, return its status. */
 disco_status dsc_tell_failure(dsc_engine *engine);
+/* A worker is lost: the sentence, how it ended (-1: unknown) and what it printed last. Every later call returns it.
+ * Takes the lock. */
+typedef struct {
+  int32_t worker, signal_number, exit_status;
+  int64_t pid;
+  const char *sentence; /* "killed by SIGKILL" */
+  const char *advice;   /* NULL, or one more sentence for the last line */
+  const char *output;   /* NULL, or the end of its stderr */
+} dsc_loss;
+void dsc_lose_worker(dsc_engine *engine, const dsc_loss *loss);
 /* Lock held. Collect into the history without telling: at shutdown. */
 void dsc_collect_failures(dsc_engine *engine);
 static inline bool dsc_failure_is_new(const dsc_engine *engine) {
@@ -210,6 +285,9 @@ bool dsc_lock_briefly(dsc_engine *engine);
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
 /* Log a warning for every worker whose command has been seen running for longer than the setting, once per command. */
 void dsc_warn_slow(dsc_engine *engine);
+/* Look whether worker processes are stopped; at most once per interval, whoever comes. Warns, and at the limit kills.
+ */
+void dsc_look_at_processes(dsc_engine *engine);
 
 /* ---- reaper.c ---- */
 /* Count a new engine among the live ones; installs the exit hook. */

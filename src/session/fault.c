@@ -33,15 +33,18 @@ static void describe_others(const dsc_engine *engine, int32_t culprit, dsc_text 
   if (others > SHOWN) dsc_text_add(text, "; and %d more", others - SHOWN);
 }
 
+static const char *place_of(const dsc_engine *engine, int32_t worker) {
+  return engine->remotes != NULL && engine->remotes[worker] != NULL ? "process" : "thread of process";
+}
+
 /* The four lines: cause, culprit, state, what to try. */
 static char *compose(const dsc_engine *engine, const dsc_error *error) {
   dsc_text text = DSC_TEXT_INIT;
   uint64_t last = dsc_load_relaxed(&engine->sequence), failed = error->sequence;
   dsc_text_add(&text, "%s: %s", error->kind, error->message != NULL ? error->message : "");
-  dsc_text_add(
-      &text, "\n  raised by worker %d of %d (group %d, thread of process %" PRId64 " on %s) in `%s`, command %" PRIu64,
-      error->worker, engine->settings.num_workers, error->group, error->pid, error->host != NULL ? error->host : "?",
-      error->function != NULL ? error->function : "?", failed);
+  dsc_text_add(&text, "\n  raised by worker %d of %d (group %d, %s %" PRId64 " on %s) in `%s`, command %" PRIu64,
+               error->worker, engine->settings.num_workers, error->group, place_of(engine, error->worker), error->pid,
+               error->host != NULL ? error->host : "?", error->function != NULL ? error->function : "?", failed);
   describe_others(engine, error->worker, &text);
   if (last > failed)
     dsc_text_add(&text,
@@ -109,9 +112,86 @@ static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
   }
 }
 
+/* ---- Losses ---- */
+
+/* The four lines of a loss, and behind them what the worker printed last. */
+static char *compose_loss(const dsc_engine *engine, const dsc_error *error, const dsc_loss *loss) {
+  dsc_text text = DSC_TEXT_INIT;
+  dsc_text_add(&text, "%s: %s", error->kind, error->message != NULL ? error->message : "");
+  dsc_text_add(&text, "\n  it was worker %d of %d (group %d, process %" PRId64 " on %s), ", error->worker,
+               engine->settings.num_workers, error->group, error->pid, error->host != NULL ? error->host : "?");
+  if (error->pid <= 0)
+    dsc_text_add(&text, "and had not started yet");
+  else if (error->function != NULL)
+    dsc_text_add(&text, "in `%s`, command %" PRIu64, error->function, error->sequence);
+  else
+    dsc_text_add(&text, "idle after command %" PRIu64, error->sequence - 1);
+  describe_others(engine, error->worker, &text);
+  dsc_text_add(&text, "\n  try: %s%sshut this session down and make a new one; its registers are lost",
+               loss->advice != NULL ? loss->advice : "", loss->advice != NULL ? "; " : "");
+  if (loss->output != NULL) {
+    size_t size = strlen(loss->output);
+    while (size > 0 && loss->output[size - 1] == '\n') size--;
+    dsc_text_add(&text, "\n  the last that it wrote to stderr:\n%.*s", (int)size, loss->output);
+  }
+  return dsc_text_take(&text);
+}
+
+/* Lock held. */
+static void note_loss(dsc_engine *engine, const dsc_loss *loss) {
+  const dsc_status_line *line = dsc_segment_status(engine->segment.header, loss->worker);
+  uint64_t done = dsc_load_acquire(&line->done); /* acquire: status.done */
+  bool busy = dsc_load_relaxed(&line->waits) != DSC_WAITS_COMMANDS && done < dsc_load_relaxed(&engine->sequence);
+  dsc_text message = DSC_TEXT_INIT;
+  dsc_error error;
+  dsc_error_init(&error);
+  dsc_text_add(&message, "worker %d is lost: %s", loss->worker, loss->sentence);
+  error.status = DISCO_LOST;
+  (void)snprintf(error.kind, sizeof(error.kind), "%s", disco_status_kind(DISCO_LOST));
+  error.message = dsc_text_take(&message);
+  error.worker = loss->worker;
+  error.group = loss->worker / (engine->settings.num_workers / engine->settings.num_groups);
+  error.pid = dsc_load_relaxed(&line->pid);
+  error.signal_number = loss->signal_number;
+  error.exit_status = loss->exit_status;
+  error.sequence = done + 1;
+  error.host = host_name();
+  const char *name = dsc_names_text(&engine->names, dsc_load_relaxed(&line->function));
+  if (name == NULL && busy) name = dsc_message_name(dsc_load_relaxed(&line->message));
+  if (name != NULL && busy) error.function = strdup(name);
+  error.text = compose_loss(engine, &error, loss);
+  if (error.pid <= 0) error.pid = loss->pid;
+  add_history(engine, &error);
+  if (engine->lost.status == DISCO_OK)
+    engine->lost = error;
+  else
+    dsc_error_fini(&error);
+}
+
+void dsc_lose_worker(dsc_engine *engine, const dsc_loss *loss) {
+  dsc_segment_header *header = engine->segment.header;
+  dsc_status_line *line = dsc_segment_status(header, loss->worker);
+  (void)dsc_lock_take(&engine->lock, NULL); /* held for an issue only */
+  note_loss(engine, loss);
+  /* For the survivors it is a failure at the command that it did not finish. */
+  uint64_t next = dsc_load_acquire(&line->done) + 1;
+  engine->collected[loss->worker] = UINT64_MAX;                                       /* told as a loss */
+  if (dsc_load_relaxed(&line->failed) < next) dsc_store_release(&line->failed, next); /* release: status.failed */
+  atomic_fetch_add(&header->failures, 1);                                             /* release: segment.failures */
+  dsc_segment_raise_fault(header, DSC_FAULT_DEATH);
+  dsc_leave(engine);
+  dsc_done_look(engine);
+}
+
 disco_status dsc_tell_failure(dsc_engine *engine) {
   dsc_error lowest;
   collect(engine, &lowest);
+  if (engine->lost.status != DISCO_OK) { /* sticky: it stays news for every call */
+    dsc_error_fini(&lowest);
+    dsc_error_copy(&engine->lost, &lowest);
+    dsc_store_relaxed(&engine->failures_seen, UINT64_MAX);
+    return dsc_fail_with(&lowest);
+  }
   if (lowest.status == DISCO_OK) return DISCO_OK;
   DSC_POINT("session.telling");
   dsc_add_relaxed(&engine->errors_told, 1);

@@ -1,6 +1,7 @@
 /* Posting commands: one record in the ring for all local workers. Budget: 100 ns a call, no system call unless somebody
  * sleeps, nothing per worker. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/compiler.h"
@@ -62,14 +63,14 @@ static uint32_t releases_bound(dsc_engine *engine) {
   return waiting < DSC_MAX_RELEASES ? waiting : DSC_MAX_RELEASES;
 }
 
-static size_t record_bound(int32_t count, uint32_t releases) {
-  size_t bytes = sizeof(dsc_record) + dsc_encode_bound(count) + (size_t)releases * sizeof(uint32_t);
+static size_t record_bound(int32_t count, size_t packed, uint32_t releases) {
+  size_t bytes = sizeof(dsc_record) + dsc_encode_bound(count) + packed + (size_t)releases * sizeof(uint32_t);
   return (bytes + DSC_RING_LINE - 1) & ~(size_t)(DSC_RING_LINE - 1);
 }
 
 /* A record with at most one value and `releases` ids. Lock held. False when the ring is full. */
 static bool post_plain(dsc_engine *engine, uint8_t message, const TVMFFIAny *value, uint32_t releases) {
-  dsc_record *record = dsc_ring_claim(&engine->ring, record_bound(value != NULL, releases));
+  dsc_record *record = dsc_ring_claim(&engine->ring, record_bound(value != NULL, 0, releases));
   if (record == NULL) return false;
   dsc_command command = {.message = message, .count = value != NULL};
   if (value != NULL) *(TVMFFIAny *)(record + 1) = *value;
@@ -129,7 +130,9 @@ void dsc_publish_releases(dsc_engine *engine) {
 
 int64_t dsc_publish_before_sleep(dsc_engine *engine) {
   enum { RETRY_NS = 10 * 1000000 };
-  if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY) return INT64_MAX;
+  bool large = engine->has_processes && dsc_side_collect(engine); /* freed soon after the last worker is done with it */
+  if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY)
+    return large ? RETRY_NS : INT64_MAX;
   if (!dsc_lock_try(&engine->lock)) return RETRY_NS;
   uint64_t before = dsc_load_relaxed(&engine->sequence);
   (void)post_releases(engine);
@@ -142,6 +145,17 @@ int64_t dsc_publish_before_sleep(dsc_engine *engine) {
   dsc_lock_give(&engine->lock);
   dsc_fence();
   return dsc_idpool_waiting(&engine->registers) == 0 ? INT64_MAX : RETRY_NS;
+}
+
+static uint64_t readers_of(const dsc_engine *engine, const dsc_command *command) {
+  if (command->readers == 0) return engine->encoder.readers;
+  return command->readers < 0 ? 0 : (uint64_t)command->readers;
+}
+
+/* What the packed values take in the record. */
+static size_t packed_bytes(const dsc_command *command) {
+  size_t bytes = command->travel != NULL && !command->travel->in_side ? command->travel->payload : 0;
+  return command->side != NULL ? bytes + sizeof(*command->side) : bytes;
 }
 
 /* Lock held, record claimed. Everything that can still be refused happens before the header is written. */
@@ -164,16 +178,21 @@ static disco_status fill_record(dsc_engine *engine, dsc_command *command, dsc_re
   }
   if (command->count > 0) {
     dsc_encoder encoder = engine->encoder;
-    if (command->readers != 0) encoder.readers = command->readers;
-    status = dsc_encode(&encoder, command->values, command->count, record + 1, &slot_bytes, &command->flags);
+    encoder.readers = readers_of(engine, command);
+    status = dsc_encode(&encoder, command->values, command->count, command->travel, record + 1, &slot_bytes,
+                        &command->flags);
     if (status != DISCO_OK) return status;
+  }
+  if (command->side != NULL) {
+    slot_bytes += sizeof(*command->side);
+    command->flags |= DSC_RECORD_SIDE;
+    memcpy((char *)(record + 1) + slot_bytes - sizeof(*command->side), command->side, sizeof(*command->side));
   }
   if (command->wants_result) {
     void *handle = NULL;
     reg = dsc_idpool_take(&engine->registers, &generation, &handle);
     if (DSC_UNLIKELY(reg == 0)) {
-      dsc_encoded_drop(record + 1, (uint32_t)command->count,
-                       command->readers != 0 ? command->readers : engine->encoder.readers);
+      dsc_encoded_drop(record + 1, (uint32_t)command->count, readers_of(engine, command));
       return dsc_thread_error()->status;
     }
     dsc_dref_place(handle, command->session, reg, generation);
@@ -214,7 +233,7 @@ disco_status dsc_issue(dsc_engine *engine, dsc_command *command, int64_t timeout
     if (status == DISCO_OK && engine->resume_pending) dsc_post_resume(engine);
     if (status == DISCO_OK) {
       releases = releases_bound(engine);
-      bound = record_bound(command->count, releases);
+      bound = record_bound(command->count, packed_bytes(command), releases);
       if (!engine->resume_pending) record = dsc_ring_claim(&engine->ring, bound);
       if (record != NULL) status = fill_record(engine, command, record, releases);
     }

@@ -1,6 +1,8 @@
 /* Workers as threads of the controller's process. */
 #include <stdio.h>
 
+#include "base/log.h"
+#include "os/cpu.h"
 #include "os/thread.h"
 #include "session/engine.h"
 
@@ -10,6 +12,8 @@ static void *thread_main(void *argument) {
   dsc_segment_header *segment = worker->segment;
   dsc_engine *engine = (dsc_engine *)worker->setup.owner;
   dsc_worker_thread *self = &engine->threads[worker->setup.id];
+  if (worker->setup.id == 0 && engine->worker0_cpu >= 0 && dsc_cpu_bind(engine->worker0_cpu) != DISCO_OK)
+    dsc_log(DSC_LOG_WARN, "worker 0 runs anywhere: %s", disco_last_error_text());
   dsc_worker_run(worker);
   dsc_worker_destroy(worker);               /* its registers die on its own thread */
   dsc_store_release(&line->ended, 1);       /* release: status.ended */
@@ -21,32 +25,40 @@ static void *thread_main(void *argument) {
 
 static int64_t look_after_releases(void *context) { return dsc_publish_before_sleep(context); }
 
-disco_status dsc_launch_threads(dsc_engine *engine) {
-  dsc_shared_memory_seclude(&engine->segment.memory); /* all workers share this mapping */
-  for (int32_t i = 0; i < engine->settings.num_workers; i++) {
-    dsc_worker_setup setup = {.id = i,
-                              .local_id = i,
-                              .num_workers = engine->settings.num_workers,
-                              .num_groups = engine->settings.num_groups,
-                              .segment = engine->segment.header,
-                              .owner = engine,
-                              .busy_threads = engine->busy_threads,
-                              .spin_us = engine->settings.spin_us};
-    if (i == 0) {
-      setup.idle = look_after_releases;
-      setup.idle_context = engine;
-      setup.asleep = &engine->worker0_asleep;
-    }
-    dsc_worker *worker = NULL;
-    char name[16];
-    (void)snprintf(name, sizeof(name), "disco w%d", i % 10000);
-    disco_status status = dsc_worker_create(&setup, &worker);
-    if (status == DISCO_OK) status = dsc_thread_start(name, thread_main, worker, &engine->threads[i].thread);
-    if (status != DISCO_OK) {
-      dsc_worker_destroy(worker);
-      return status;
-    }
-    engine->threads[i].started = true;
+disco_status dsc_launch_thread(dsc_engine *engine, int32_t worker) {
+  dsc_worker_setup setup = {.id = worker,
+                            .local_id = worker,
+                            .num_workers = engine->settings.num_workers,
+                            .num_groups = engine->settings.num_groups,
+                            .segment = engine->segment.header,
+                            .owner = engine,
+                            .busy_threads = engine->busy_threads,
+                            .spin_us = engine->settings.spin_us,
+                            .notify = dsc_done_look,
+                            .notify_context = engine,
+                            .arena = worker == 0 ? engine->arena_range : NULL};
+  if (worker == 0) {
+    setup.idle = look_after_releases;
+    setup.idle_context = engine;
+    setup.asleep = &engine->worker0_asleep;
   }
+  dsc_worker *self = NULL;
+  char name[16];
+  (void)snprintf(name, sizeof(name), "disco w%d", worker % 10000);
+  disco_status status = dsc_worker_create(&setup, &self);
+  if (status == DISCO_OK) status = dsc_thread_start(name, thread_main, self, &engine->threads[worker].thread);
+  if (status != DISCO_OK) {
+    dsc_worker_destroy(self);
+    return status;
+  }
+  engine->threads[worker].started = true;
   return DISCO_OK;
+}
+
+disco_status dsc_launch_threads(dsc_engine *engine) {
+  disco_status status = DISCO_OK;
+  dsc_shared_memory_seclude(&engine->segment.memory); /* all workers share this mapping */
+  for (int32_t i = 0; status == DISCO_OK && i < engine->settings.num_workers; i++)
+    status = dsc_launch_thread(engine, i);
+  return status;
 }

@@ -1,11 +1,12 @@
 /* Looking at a session while it runs, or while it hangs: nothing here waits for a worker. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "session/engine.h"
+#include "session/remote.h"
 
 static const char *function_name(const dsc_engine *engine, const dsc_status_line *line) {
   const char *name = dsc_names_text(&engine->names, dsc_load_relaxed(&line->function));
@@ -23,7 +24,9 @@ bool dsc_lock_briefly(dsc_engine *engine) {
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text) {
   const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
   uint64_t done = dsc_load_acquire(&line->done), posted = dsc_load_relaxed(&engine->sequence);
-  if (dsc_load_relaxed(&line->ended) != 0) {
+  if (engine->collected[worker] == UINT64_MAX) {
+    dsc_text_add(text, "lost");
+  } else if (dsc_load_relaxed(&line->ended) != 0) {
     dsc_text_add(text, "ended");
   } else if (dsc_load_relaxed(&line->waits) == DSC_WAITS_REPLY_ROOM) {
     dsc_text_add(text, "waiting for room in its reply ring, command %" PRIu64, done + 1);
@@ -72,7 +75,10 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
                                .resumes = dsc_load_relaxed(&engine->epoch),
                                .errors_late = dsc_load_relaxed(&engine->errors_late),
                                .live_registers = dsc_idpool_live(&engine->registers),
-                               .abandoned_workers = dsc_engine_abandoned()};
+                               .abandoned_workers = dsc_engine_abandoned(),
+                               .side_bytes = dsc_load_relaxed(&engine->side_bytes),
+                               .ring_workers = dsc_load_relaxed(&engine->ring_workers),
+                               .pipe_workers = dsc_load_relaxed(&engine->pipe_workers)};
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
     stats.commands_skipped += dsc_load_relaxed(&line->skipped);
@@ -80,6 +86,40 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
   }
   memcpy(ret_stats, &stats, stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats));
   return DISCO_OK;
+}
+
+enum { LOOKS = 10, WARN_AT = 5 };
+
+/* One process. look_lock held. */
+static void look_at(dsc_engine *engine, dsc_remote *remote) {
+  dsc_watch *watch = &engine->watch[remote->worker];
+  bool alive = remote->pid > 0 && dsc_load_acquire(&remote->state) != DSC_REMOTE_GONE;
+  if (!alive || dsc_process_state(remote->pid) != 'T') { /* t: a debugger has it */
+    watch->stopped_looks = 0;
+    return;
+  }
+  watch->stopped_looks++;
+  if (watch->stopped_looks == WARN_AT)
+    dsc_log(DSC_LOG_WARN,
+            "worker %d (process %" PRId64 ") is stopped (SIGSTOP): it is lost unless it goes on (SIGCONT)",
+            remote->worker, remote->pid);
+  if (watch->stopped_looks < LOOKS) return;
+  watch->stopped_looks = 0;
+  char reason[96];
+  (void)snprintf(reason, sizeof(reason), "it was stopped (SIGSTOP) for %u ms and then killed",
+                 engine->settings.stopped_ms);
+  dsc_remote_break(remote, reason);
+}
+
+void dsc_look_at_processes(dsc_engine *engine) {
+  if (!dsc_lock_try(&engine->look_lock)) return; /* somebody looks already */
+  int64_t now = dsc_clock_now_ns();
+  if (now >= engine->next_look_ns) {
+    engine->next_look_ns = now + (int64_t)engine->settings.stopped_ms * 1000000 / LOOKS;
+    for (int32_t i = 0; i < engine->settings.num_workers; i++)
+      if (engine->remotes[i] != NULL) look_at(engine, engine->remotes[i]);
+  }
+  dsc_lock_give(&engine->look_lock);
 }
 
 void dsc_warn_slow(dsc_engine *engine) {

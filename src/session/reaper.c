@@ -47,8 +47,11 @@ static void *reap(void *argument) {
     dsc_engine *engine = jobs;
     jobs = engine->next_job;
     if (jobs == NULL) last_job = &jobs;
+    engine->next_job = NULL;
+    engine->queued = false;
     pthread_mutex_unlock(&lock);
     (void)dsc_engine_stop(engine);
+    if (dsc_load_acquire(&engine->object_dead)) dsc_pool_finish(engine);
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
     backlog--;
@@ -59,9 +62,12 @@ static void *reap(void *argument) {
 void dsc_reaper_submit(dsc_engine *engine, bool drop) {
   /* In a forked child its threads are not here, and its memory is the parent's copy. */
   if (engine->fork_generation != dsc_fork_generation()) return;
-  if (dsc_load_acquire(&engine->state) != DSC_CLOSED) {
+  if (drop) dsc_store_release(&engine->object_dead, true);
+  bool pool_waits =
+      drop && dsc_load_acquire(&engine->pool) != NULL; /* f(0) comes after the object's death, and may run for long */
+  if (dsc_load_acquire(&engine->state) != DSC_CLOSED || pool_waits) {
     pthread_mutex_lock(&lock);
-    if (!engine->queued) { /* once: a worker may ask for the shutdown, and the last reference go later */
+    if (!engine->queued) { /* a worker may ask for the shutdown, and the last reference go later */
       engine->queued = true;
       dsc_engine_ref(engine);
       *last_job = engine;
@@ -104,6 +110,7 @@ static void stop_all(void) {
     pthread_mutex_unlock(&lock);
     if (dsc_load_relaxed(&engine->state) == DSC_READY) warn_leaked(engine);
     (void)dsc_engine_stop(engine);
+    dsc_pool_finish(engine);
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
   }

@@ -1,5 +1,10 @@
 /* Replies: one ring per worker. Whoever waits drains them all and parks what belongs to others in the pending list. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
 #include "session/engine.h"
+#include "worker/side.h"
 
 static dsc_pending *find_pending(dsc_engine *engine, uint64_t sequence) {
   for (dsc_list *at = engine->pending.next; at != &engine->pending; at = at->next) {
@@ -7,6 +12,63 @@ static dsc_pending *find_pending(dsc_engine *engine, uint64_t sequence) {
     if (pending->sequence == sequence) return pending;
   }
   return NULL;
+}
+
+/* A reply from another process waits packed: unpacking it may run user code, which must not happen under the lock. */
+enum { BLOB = -4 };
+
+typedef struct {
+  dsc_side *side; /* the packed value is there; NULL: in `packed` */
+  uint64_t bytes;
+  _Alignas(DSC_SLOT_BYTES) char packed[];
+} blob;
+
+/* The value of a reply as it may be kept under the lock; what cannot be fetched is None with the outcome of an error.
+ */
+static TVMFFIAny keep(const dsc_reply *reply, uint32_t *ret_outcome) {
+  TVMFFIAny value = dsc_none();
+  *ret_outcome = reply->outcome & DSC_REPLY_OUTCOME;
+  if ((reply->outcome & (DSC_REPLY_PACKED | DSC_REPLY_SIDE)) == 0) return *(const TVMFFIAny *)(reply + 1);
+  bool in_side = (reply->outcome & DSC_REPLY_SIDE) != 0;
+  uint64_t bytes = in_side ? 0 : reply->frame - sizeof(*reply);
+  blob *kept = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*kept) + bytes, "a reply");
+  if (kept != NULL && in_side && dsc_side_open((const dsc_side_ref *)(reply + 1), &kept->side) != DISCO_OK) {
+    free(kept);
+    kept = NULL;
+  }
+  if (kept == NULL) {
+    *ret_outcome = DSC_REPLY_ERROR;
+    return value;
+  }
+  kept->bytes = in_side ? kept->side->payload_bytes : bytes;
+  memcpy(kept->packed, reply + 1, bytes);
+  value.type_index = BLOB;
+  value.v_ptr = kept;
+  return value;
+}
+
+static void free_blob(blob *kept) {
+  dsc_side_unref(kept->side);
+  free(kept);
+}
+
+void dsc_reply_drop(TVMFFIAny *value) {
+  if (value->type_index == BLOB)
+    free_blob(value->v_ptr);
+  else
+    dsc_value_drop(value);
+  *value = dsc_none();
+}
+
+disco_status dsc_reply_open(TVMFFIAny *value) {
+  if (value->type_index != BLOB) return DISCO_OK;
+  blob *kept = value->v_ptr;
+  uint64_t used = 0;
+  *value = dsc_none();
+  disco_status status = dsc_unpack(kept->side != NULL ? kept->side->base : kept->packed, kept->bytes,
+                                   DSC_PACK_CONTAINERS, kept->side != NULL ? &kept->side->view : NULL, value, &used);
+  free_blob(kept);
+  return status;
 }
 
 enum { UNWANTED_AT_ONCE = 16 };
@@ -18,12 +80,13 @@ static int take_from(dsc_engine *engine, int32_t worker, TVMFFIAny *unwanted, in
   const dsc_reply *reply;
   int taken = 0;
   for (; *num_unwanted < UNWANTED_AT_ONCE && (reply = dsc_ring_peek(ring)) != NULL; taken++) {
-    TVMFFIAny value = *(const TVMFFIAny *)(reply + 1);
+    uint32_t outcome = DSC_REPLY_VALUE;
+    TVMFFIAny value = keep(reply, &outcome);
     dsc_pending *pending = find_pending(engine, reply->sequence);
     if (pending != NULL) {
       int32_t at = pending->worker == DISCO_ALL_WORKERS ? worker : 0;
       pending->values[at] = value;
-      pending->outcomes[at] = reply->outcome;
+      pending->outcomes[at] = outcome;
       pending->remaining--;
     } else {
       unwanted[(*num_unwanted)++] = value;
@@ -41,7 +104,7 @@ void dsc_drain_replies(dsc_engine *engine) {
     (void)dsc_lock_take(&engine->reply_lock, NULL); /* held for a few loads per worker */
     for (int32_t i = 0; i < engine->settings.num_workers; i++) taken += take_from(engine, i, unwanted, &num_unwanted);
     dsc_lock_give(&engine->reply_lock);
-    for (int i = 0; i < num_unwanted; i++) dsc_value_drop(&unwanted[i]);
+    for (int i = 0; i < num_unwanted; i++) dsc_reply_drop(&unwanted[i]);
   } while (num_unwanted == UNWANTED_AT_ONCE);
   if (taken == 0) return;
   dsc_fence(); /* room made, then look who sleeps for it */
@@ -63,5 +126,5 @@ void dsc_pending_remove(dsc_engine *engine, dsc_pending *pending, bool keep) {
   dsc_list_remove(&pending->link);
   dsc_lock_give(&engine->reply_lock);
   int32_t count = pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
-  for (int32_t i = 0; !keep && i < count; i++) dsc_value_drop(&pending->values[i]);
+  for (int32_t i = 0; !keep && i < count; i++) dsc_reply_drop(&pending->values[i]);
 }

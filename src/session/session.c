@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/compiler.h"
 #include "base/memory.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
@@ -25,10 +26,12 @@ static void delete_session(void *self, int flags) {
 
 void dsc_session_install(void) { dsc_object_session_deleter = delete_session; }
 
-disco_status dsc_session_create(const dsc_settings *settings, const void *creation_site, disco_session **ret_session) {
-  disco_session *session = dsc_object_create(sizeof(*session), dsc_type_threaded_session, delete_session);
+disco_status dsc_session_create(const dsc_settings *settings, const disco_session_options *processes,
+                                const void *creation_site, disco_session **ret_session) {
+  int32_t type = processes != NULL ? dsc_type_process_session : dsc_type_threaded_session;
+  disco_session *session = dsc_object_create(sizeof(*session), type, delete_session);
   if (session == NULL) return DISCO_MEMORY;
-  disco_status status = dsc_engine_create(settings, session, creation_site, &session->engine);
+  disco_status status = dsc_engine_create(settings, processes, session, creation_site, &session->engine);
   if (status != DISCO_OK) {
     session->engine = NULL;
     dsc_object_unref(session);
@@ -80,15 +83,51 @@ disco_status dsc_check_worker(const dsc_engine *engine, int64_t worker, bool all
                   engine->settings.num_workers - 1);
 }
 
+/* Is there anything that other processes need packed? Plain values travel as they are. */
+static bool needs_packing(const TVMFFIAny *values, int32_t count) {
+  for (int32_t i = 0; i < count; i++)
+    if (values[i].type_index == kTVMFFIOpaquePtr ||
+        (dsc_is_object(&values[i]) && values[i].type_index != DSC_TYPE_DREF))
+      return true;
+  return false;
+}
+
+/* For other processes, too: packed before the record is claimed, large ones in memory of their own. */
+static DSC_COLD disco_status issue_packed(disco_session *session, dsc_command *command, unsigned allowed,
+                                          const char *what, dsc_pending *pending, int64_t timeout_ms,
+                                          dsc_dref **ret_result) {
+  dsc_engine *engine = session->engine;
+  dsc_travel travel = {.packed = NULL};
+  dsc_side_ref ref;
+  dsc_side_file *file = NULL;
+  disco_status status = dsc_side_prepare(engine, command, allowed, what, &travel, &ref, &file);
+  if (status == DISCO_OK) {
+    command->pending = pending;
+    command->wants_result = ret_result != NULL;
+    command->session = session;
+    status = dsc_issue(engine, command, timeout_ms);
+  }
+  if (status == DISCO_OK && ret_result != NULL) *ret_result = command->result;
+  dsc_side_posted(engine, file, status == DISCO_OK ? command->sequence : 0);
+  dsc_travel_fini(&travel);
+  return status;
+}
+
 /* Values that are sent may not be borrowed forms: own them first, if there are any. */
-static disco_status issue_values(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
-  if (!dsc_values_borrowed(command->values, command->count)) return issue_with_result(session, command, ret_result);
+static disco_status issue_values(disco_session *session, dsc_command *command, unsigned allowed, const char *what,
+                                 dsc_dref **ret_result) {
   TVMFFIAny *owned = NULL;
   int32_t count = command->count;
-  disco_status status = dsc_values_own(command->values, count, &owned);
-  if (status != DISCO_OK) return status;
-  command->values = owned;
-  status = issue_with_result(session, command, ret_result);
+  disco_status status = DISCO_OK;
+  if (DSC_UNLIKELY(dsc_values_borrowed(command->values, count))) {
+    status = dsc_values_own(command->values, count, &owned);
+    if (status != DISCO_OK) return status;
+    command->values = owned;
+  }
+  if (session->engine->has_processes && needs_packing(command->values, count))
+    status = issue_packed(session, command, allowed, what, NULL, DISCO_FOREVER, ret_result);
+  else
+    status = issue_with_result(session, command, ret_result);
   dsc_values_disown(owned, count);
   return status;
 }
@@ -115,7 +154,7 @@ disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMF
     return dsc_fail(DISCO_VALUE, "a call takes at most %d arguments, not %d: pass a container", DSC_MAX_ARGUMENTS,
                     num_args);
   dsc_command command = {.message = DSC_MESSAGE_CallPacked, .callee = func, .values = args, .count = num_args};
-  return issue_values(session, &command, ret_result);
+  return issue_values(session, &command, DSC_PACK_PLAIN, "argument", ret_result);
 }
 
 disco_status dsc_session_get_global_func(disco_session *session, const char *name, dsc_dref **ret_func) {
@@ -133,7 +172,14 @@ disco_status dsc_session_get_global_func(disco_session *session, const char *nam
   if (status == DISCO_OK) {
     if (function != NULL) values[1] = dsc_object_value(function);
     dsc_command command = {.message = DSC_MESSAGE_GetGlobalFunc, .values = values, .count = 2, .intern = name};
-    status = issue_with_result(session, &command, ret_func);
+    dsc_travel travel = {.packed = NULL};
+    if (session->engine->has_processes && dsc_is_object(&values[0])) { /* the name travels, the function does not */
+      status = dsc_travel_measure(values, 1, DSC_PACK_CONTAINERS, DSC_MAX_NAME_BYTES * 2, "the name", &travel);
+      if (status == DISCO_OK) status = dsc_travel_pack(&travel, values, 1, NULL);
+      command.travel = &travel;
+    }
+    if (status == DISCO_OK) status = issue_with_result(session, &command, ret_func);
+    dsc_travel_fini(&travel);
   }
   dsc_value_drop(&values[0]);
   if (function != NULL) dsc_object_unref(function);
@@ -150,7 +196,7 @@ disco_status dsc_session_put(disco_session *session, const TVMFFIAny *value, dsc
                          .target = DSC_TARGET_ALL,
                          .values = value,
                          .count = 1};
-  return issue_values(session, &command, ret_dref);
+  return issue_values(session, &command, DSC_PACK_CONTAINERS, "the value", ret_dref);
 }
 
 static disco_status not_live(int64_t reg_id) {
@@ -183,23 +229,42 @@ disco_status dsc_session_copy(disco_session *session, uint8_t message, TVMFFIObj
   return dsc_issue(session->engine, &command, DISCO_FOREVER);
 }
 
+static int32_t count_of(const dsc_engine *engine, const dsc_pending *pending) {
+  return pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
+}
+
+static void drop_replies(const dsc_engine *engine, dsc_pending *pending) {
+  for (int32_t i = 0; i < count_of(engine, pending); i++) dsc_reply_drop(&pending->values[i]);
+}
+
 /* Replies first or done first: a reply is written before its command is done. Registers the pending reply, posts,
  * waits, takes it in. */
 static disco_status ask(disco_session *session, dsc_command *command, dsc_pending *pending, int64_t timeout_ms,
                         const char *what) {
   dsc_engine *engine = session->engine;
   int64_t deadline = dsc_clock_deadline_ns(timeout_ms);
-  command->pending = pending;
-  disco_status status = dsc_issue(engine, command, timeout_ms);
+  disco_status status;
+  /* A value for worker 0 alone is shared, and may be anything. */
+  if (engine->has_processes && command->target != 0 && needs_packing(command->values, command->count)) {
+    status = issue_packed(session, command, DSC_PACK_CONTAINERS, "the value", pending, timeout_ms, NULL);
+  } else {
+    command->pending = pending;
+    status = dsc_issue(engine, command, timeout_ms);
+  }
   if (status != DISCO_OK) return status;
   status = dsc_wait_done(engine, pending->worker, command->sequence, deadline, what);
   dsc_drain_replies(engine);
   dsc_pending_remove(engine, pending, status == DISCO_OK);
   if (status == DISCO_OK && pending->remaining > 0) {
-    status = dsc_fail(DISCO_CLOSED, "%s: the session was shut down before the reply came", what);
-    int32_t count = pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
-    for (int32_t i = 0; i < count; i++) dsc_value_drop(&pending->values[i]);
+    status = dsc_load_relaxed(&engine->state) != DSC_READY
+                 ? dsc_fail(DISCO_CLOSED, "%s: the session was shut down before the reply came", what)
+                 : dsc_fail(DISCO_MEMORY, "%s: a worker had no memory for its reply", what);
+    drop_replies(engine, pending);
+    return status;
   }
+  int32_t count = count_of(engine, pending);
+  for (int32_t i = 0; status == DISCO_OK && i < count; i++) status = dsc_reply_open(&pending->values[i]);
+  if (status != DISCO_OK) drop_replies(engine, pending);
   return status;
 }
 
@@ -273,6 +338,12 @@ disco_status dsc_session_get(disco_session *session, const dsc_dref *dref, int64
   return status;
 }
 
+/* One for each target that shares our memory. */
+static int32_t references_for(const dsc_engine *engine, int32_t worker, int32_t count) {
+  if (!engine->has_processes) return count;
+  return worker <= 0 ? 1 : DSC_NO_READERS; /* all, or worker 0 */
+}
+
 disco_status dsc_session_set(disco_session *session, const dsc_dref *dref, int64_t reg_id, int32_t worker,
                              const TVMFFIAny *value, int64_t timeout_ms) {
   dsc_engine *engine = session->engine;
@@ -297,7 +368,7 @@ disco_status dsc_session_set(disco_session *session, const dsc_dref *dref, int64
                            .target = worker == DISCO_ALL_WORKERS ? DSC_TARGET_ALL : (uint32_t)worker,
                            .values = &owned,
                            .count = 1,
-                           .readers = (uint64_t)count};
+                           .readers = references_for(engine, worker, count)};
     status = ask(session, &command, &pending, timeout_ms, "debug_set");
     if (status == DISCO_OK) {
       status = judge(&pending, count, 0);

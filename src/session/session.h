@@ -7,7 +7,9 @@
 
 /* Once, at load: how the ffi room knows our sessions. */
 void dsc_session_install(void);
-disco_status dsc_session_create(const dsc_settings *settings, const void *creation_site, disco_session **ret_session);
+/* `processes`: NULL for worker threads, else the options of worker processes. */
+disco_status dsc_session_create(const dsc_settings *settings, const disco_session_options *processes,
+                                const void *creation_site, disco_session **ret_session);
 disco_status dsc_session_shutdown(disco_session *session);
 disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
                               dsc_dref **ret_result);

@@ -12,13 +12,18 @@ enum { TICK_NS = 50 * 1000000, WARN_AFTER_NS = 500 * 1000000 };
 static disco_status check(dsc_guard *guard) {
   const dsc_session_guard *self = (dsc_session_guard *)guard;
   if (self->look_at_failures && dsc_failure_is_new(self->engine)) return DISCO_RAISED;
-  return dsc_load_acquire(&self->engine->segment.header->fault) != DSC_FAULT_NONE ? DISCO_CLOSED : DISCO_OK;
+  /* A lost worker ends the waits of calls, not those of shutdown. */
+  uint32_t fault = dsc_load_acquire(&self->engine->segment.header->fault);
+  return fault > (self->look_at_failures ? DSC_FAULT_NONE : DSC_FAULT_DEATH) ? DISCO_CLOSED : DISCO_OK;
 }
 
 static disco_status tick(dsc_guard *guard) {
   dsc_session_guard *self = (dsc_session_guard *)guard;
   dsc_drain_replies(self->engine);
-  if (self->warn && dsc_clock_now_ns() - self->started_ns > WARN_AFTER_NS) dsc_warn_slow(self->engine);
+  if (self->warn && dsc_clock_now_ns() - self->started_ns > WARN_AFTER_NS) {
+    dsc_warn_slow(self->engine);
+    if (self->engine->has_processes) dsc_look_at_processes(self->engine);
+  }
   return dsc_error_check_signals();
 }
 
@@ -40,7 +45,10 @@ disco_status dsc_engine_lock(dsc_engine *engine, dsc_session_guard *guard) {
 }
 
 disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_status status) {
-  if (status == DISCO_CLOSED) return closed();
+  if (status == DISCO_CLOSED) {
+    if (dsc_load_acquire(&engine->segment.header->fault) != DSC_FAULT_DEATH) return closed();
+    status = DISCO_RAISED; /* the loss is told like a failure */
+  }
   if (status != DISCO_RAISED) return status;
   dsc_session_guard plain = *guard;
   status = dsc_engine_lock(engine, &plain);

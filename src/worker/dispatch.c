@@ -4,11 +4,14 @@
 #include <stdlib.h>
 
 #include "base/compiler.h"
+#include "base/memory.h"
 #include "base/text.h"
+#include "disco/channel.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/tensor.h"
 #include "wire/codec.h"
+#include "wire/frame.h"
 #include "worker/worker.h"
 
 static DSC_COLD disco_status fail_poisoned(const char *what, int64_t index, uint32_t reg, const TVMFFIAny *poison) {
@@ -35,7 +38,8 @@ static __attribute__((noinline)) disco_status load_args(dsc_worker *worker, cons
   for (uint32_t i = 0; i < count;) {
     const TVMFFIAny *slot = (const TVMFFIAny *)at;
     if (slot->type_index != DSC_SLOT_DREFS) {
-      worker->args[i++] = *slot;
+      disco_status status = dsc_worker_arrive(worker, record, slot, &worker->args[i++]);
+      if (status != DISCO_OK) return status;
       at += DSC_SLOT_BYTES;
       continue;
     }
@@ -89,14 +93,18 @@ static inline disco_status run_CallPacked(dsc_worker *worker, const dsc_record *
 static disco_status run_GetGlobalFunc(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   (void)ret_stop;
   const TVMFFIAny *slots = dsc_record_slots(record);
-  if (slots[1].type_index == kTVMFFIFunction)
-    return dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(&slots[1]));
+  TVMFFIAny given, resolved;
+  disco_status status = dsc_worker_arrive(worker, record, &slots[1], &resolved);
+  if (status == DISCO_OK && resolved.type_index == kTVMFFIFunction)
+    return dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(&resolved));
+  if (status == DISCO_OK) status = dsc_worker_arrive(worker, record, &slots[0], &given);
+  if (status != DISCO_OK) return status;
   TVMFFIByteArray text = {"", 0};
-  (void)dsc_value_string(&slots[0], &text);
+  (void)dsc_value_string(&given, &text);
   char name[DSC_MAX_NAME_BYTES + 1];
   (void)snprintf(name, sizeof(name), "%.*s", (int)text.size, text.data);
   TVMFFIObject *function = NULL;
-  disco_status status = dsc_function_find(name, &function);
+  status = dsc_function_find(name, &function);
   if (status != DISCO_OK) return status;
   if (function != NULL) return dsc_registers_set(&worker->registers, record->reg, dsc_object_value(function));
   dsc_text message = DSC_TEXT_INIT;
@@ -173,6 +181,47 @@ static disco_status run_CopyToWorker0(dsc_worker *worker, const dsc_record *reco
   return copy(worker, record, true);
 }
 
+/* A reply as a frame of its own. */
+static disco_status reply_by_channel(dsc_worker *worker, uint64_t sequence, uint32_t outcome, const TVMFFIAny *value) {
+  uint64_t bytes = 0;
+  dsc_pack_side side = {.threshold = UINT64_MAX};
+  disco_status status = dsc_pack_measure(value, DSC_PACK_CONTAINERS, "the value", &side, &bytes);
+  if (status != DISCO_OK) return status;
+  uint64_t size = sizeof(dsc_reply_frame) + bytes;
+  dsc_reply_frame *frame = dsc_alloc(size, "a reply");
+  if (frame == NULL) return DISCO_MEMORY;
+  dsc_frame_begin(&frame->head, DSC_FRAME_Reply, size, worker->segment->session, worker->setup.id, sequence);
+  frame->outcome = outcome;
+  frame->value_bytes = bytes;
+  if (dsc_pack(value, &side, (char *)(frame + 1)) == NULL) {
+    free(frame);
+    return DISCO_MEMORY;
+  }
+  (void)worker->setup.channel->ops->reply(worker->setup.channel, frame,
+                                          size); /* a lost channel shows at the next recv */
+  free(frame);
+  return DISCO_OK;
+}
+
+void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value) {
+  if (!worker->setup.remote) {
+    dsc_reply_share(&worker->replies, sequence, outcome, value);
+    return;
+  }
+  disco_status status = DISCO_OK;
+  for (int attempt = 0; attempt < 2; attempt++) {
+    status = worker->setup.channel != NULL ? reply_by_channel(worker, sequence, outcome, &value)
+                                           : dsc_reply_send(&worker->replies, sequence, outcome, &value);
+    dsc_value_drop(&value);
+    if (status == DISCO_OK) return;
+    (void)dsc_error_raise_status(status); /* it cannot travel: say so instead */
+    TVMFFIObject *error = dsc_error_raised();
+    if (error != NULL) value = dsc_object_value(error);
+    outcome = DSC_REPLY_ERROR;
+  }
+  dsc_value_drop(&value);
+}
+
 /* Answer with this thread's libdisco error. */
 static void reply_error(dsc_worker *worker, uint64_t sequence, disco_status failed) {
   (void)dsc_error_raise_status(failed);
@@ -197,13 +246,14 @@ static disco_status run_DebugGetFromRemote(dsc_worker *worker, const dsc_record 
 static disco_status run_DebugSetRegister(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   (void)ret_stop;
   if (!is_target(worker, record)) return DISCO_OK;
+  TVMFFIAny value = dsc_none();
   disco_status status = sync_data_plane(worker);
-  const TVMFFIAny *value = dsc_record_slots(record);
+  if (status == DISCO_OK) status = dsc_worker_arrive(worker, record, dsc_record_slots(record), &value);
   TVMFFIAny mine = dsc_registers_get(&worker->registers, record->reg);
-  if (status == DISCO_OK && dsc_tensor_of(value) != NULL && dsc_tensor_of(&mine) != NULL)
-    status = dsc_tensor_copy(value, "the value", &mine, "the tensor in the register");
+  if (status == DISCO_OK && dsc_tensor_of(&value) != NULL && dsc_tensor_of(&mine) != NULL)
+    status = dsc_tensor_copy(&value, "the value", &mine, "the tensor in the register");
   else if (status == DISCO_OK)
-    status = dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(value));
+    status = dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(&value));
   if (record->flags & DSC_RECORD_QUIET) return status;
   if (status != DISCO_OK)
     reply_error(worker, record->sequence, status);

@@ -17,14 +17,13 @@ disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_w
   dsc_worker *worker = dsc_alloc(sizeof(*worker), "a worker");
   if (worker == NULL) return DISCO_MEMORY;
   dsc_segment_header *segment = dsc_segment_at(setup->segment, 0);
-  dsc_reply_words *words = dsc_segment_reply_words(segment, setup->id);
   worker->setup = *setup;
   worker->segment = segment;
   worker->line = dsc_segment_status(segment, setup->id);
   dsc_ring_reader_init(&worker->commands, &segment->ring, dsc_segment_at(segment, segment->ring_offset),
                        segment->ring_bytes);
-  dsc_ring_writer_init(&worker->replies, &words->ring, dsc_segment_reply_ring(segment, setup->id),
-                       segment->reply_ring_bytes, &words->position, 0, 1);
+  dsc_reply_port_init(&worker->replies, segment, setup->id, &worker->patience);
+  worker->announcer = (dsc_announcer){segment, worker->line, setup->notify, setup->notify_context};
   worker->device = (DLDevice){kDLCPU, 0};
   worker->skip_after = UINT64_MAX;
   *ret_worker = worker;
@@ -36,6 +35,8 @@ void dsc_worker_destroy(dsc_worker *worker) {
   dsc_registers_fini(&worker->registers); /* a deleter may still ask whose thread this is */
   if (dsc_current_worker == worker) dsc_current_worker = NULL;
   dsc_thread_error_take_back(&worker->error);
+  dsc_reply_port_fini(&worker->replies);
+  free(worker->arrived);
   free(worker->args);
   free(worker);
 }
@@ -53,7 +54,10 @@ typedef struct {
 } worker_guard;
 
 static disco_status check_fault(dsc_guard *guard) {
-  return dsc_load_acquire(&((worker_guard *)guard)->worker->segment->fault) != DSC_FAULT_NONE ? DISCO_CLOSED : DISCO_OK;
+  /* Only the end of the session: when another worker is lost, the commands until shutdown are still read, and skipped.
+   */
+  return dsc_load_acquire(&((worker_guard *)guard)->worker->segment->fault) == DSC_FAULT_GRACE ? DISCO_CLOSED
+                                                                                               : DISCO_OK;
 }
 
 static bool has_news(dsc_wait *wait) { return dsc_ring_has_news(&((worker_wait *)wait)->worker->commands); }
@@ -89,32 +93,6 @@ static __attribute__((noinline)) disco_status wait_for_commands(dsc_worker *work
   return status;
 }
 
-static bool has_reply_room(dsc_wait *wait) {
-  dsc_worker *worker = ((worker_wait *)wait)->worker;
-  return dsc_load_acquire(dsc_ring_position_of(&worker->replies, 0)) >=
-         dsc_ring_needed(&worker->replies, DSC_RING_LINE); /* acquire: ring.position */
-}
-
-void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value) {
-  dsc_reply *reply;
-  while ((reply = dsc_ring_claim(&worker->replies, DSC_RING_LINE)) == NULL) {
-    worker_wait wait = {{.ready = has_reply_room, .doorbell = &worker->segment->commands}, worker};
-    worker_guard guard = {{.check = check_fault, .deadline_ns = DSC_NO_DEADLINE}, worker};
-    dsc_store_relaxed(&worker->line->waits, DSC_WAITS_REPLY_ROOM);
-    dsc_doorbell_ring(&worker->segment->controllers); /* whoever waits there drains the replies */
-    disco_status status = dsc_wait_until(&wait.wait, &worker->patience, &guard.guard);
-    dsc_store_relaxed(&worker->line->waits, DSC_WAITS_NOT);
-    if (status != DISCO_OK) {
-      dsc_value_drop(&value);
-      return;
-    }
-  }
-  reply->outcome = outcome;
-  reply->sequence = sequence;
-  *(TVMFFIAny *)(reply + 1) = value;
-  (void)dsc_ring_commit(&worker->replies, reply, sizeof(*reply) + sizeof(value));
-}
-
 /* ---- Failures ---- */
 
 /* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record that I
@@ -143,8 +121,10 @@ static DSC_COLD void record_failure(dsc_worker *worker, const dsc_record *record
 
 /* ---- The loop ---- */
 
-/* Copies carry one reference, for worker 0; a debug write one per target; everything else one per worker. */
+/* Copies carry one reference, for worker 0; a debug write one per target; everything else one per worker that shares
+ * the controller's address space. */
 static bool owns_reference(const dsc_worker *worker, const dsc_record *record) {
+  if (worker->setup.remote) return false;
   switch (record->message) {
   case DSC_MESSAGE_CopyFromWorker0:
   case DSC_MESSAGE_CopyToWorker0: return worker->setup.id == 0;
@@ -159,20 +139,8 @@ static void apply_releases(dsc_worker *worker, const dsc_record *record) {
   for (uint32_t i = 0; i < record->num_releases; i++) dsc_registers_clear(&worker->registers, ids[i]);
 }
 
-static void announce(dsc_worker *worker, uint64_t sequence, bool failed) {
-  dsc_status_line *line = worker->line;
-  dsc_store_release(&line->done, sequence); /* release: status.done */
-  dsc_fence();                              /* done, then look who waits: pairs with the sleeper's arm, fence, look */
-  if (!failed && sequence < dsc_load_relaxed(&line->awaited_done) &&
-      worker->commands.position < dsc_load_relaxed(&line->awaited_position))
-    return;
-  atomic_store(&line->awaited_done, UINT64_MAX);
-  atomic_store(&line->awaited_position, UINT64_MAX);
-  dsc_doorbell_ring(&worker->segment->controllers);
-}
-
 /* Returns whether a failure was recorded: then every sleeper must hear of it. */
-static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
+static inline bool run_record(dsc_worker *worker, const dsc_record *record, uint64_t skip_cause, bool *ret_stop) {
   dsc_status_line *line = worker->line;
   bool failed = false;
   uint64_t failures = dsc_load_acquire(&worker->segment->failures); /* acquire: segment.failures */
@@ -185,25 +153,36 @@ static inline bool run_record(dsc_worker *worker, const dsc_record *record, bool
   dsc_store_relaxed(&line->message, record->message);
   if (record->num_releases > 0) apply_releases(worker, record); /* before the call, skipped or not */
   if (failures != worker->failures_seen) look_at_failures(worker, failures);
-  if (record->sequence > worker->skip_after && dsc_message_skippable(record->message)) {
-    dsc_worker_poison(worker, record, worker->skip_after);
+  if (skip_cause == 0 && record->sequence > worker->skip_after) skip_cause = worker->skip_after;
+  if (DSC_UNLIKELY(skip_cause != 0) && dsc_message_skippable(record->message)) {
+    dsc_worker_poison(worker, record, skip_cause);
     dsc_bump(&line->skipped, 1);
   } else if (dsc_worker_dispatch(worker, record, ret_stop) != DISCO_OK) {
     record_failure(worker, record);
     failed = true;
   }
-  if ((record->flags & DSC_RECORD_OBJECTS) && owns_reference(worker, record))
-    dsc_encoded_drop(dsc_record_slots(record), record->num_args, 1);
+  if (record->flags & DSC_RECORD_OBJECTS) {
+    if (owns_reference(worker, record)) dsc_encoded_drop(dsc_record_slots(record), record->num_args, 1);
+    dsc_worker_arrive_end(worker);
+  }
   dsc_store_relaxed(&line->function, 0);
   return failed;
 }
 
-DSC_HOT void dsc_worker_run(dsc_worker *worker) {
-  bool stop = false;
+bool dsc_worker_run_record(dsc_worker *worker, const dsc_record *record, uint64_t skip_cause, bool *ret_stop) {
+  return run_record(worker, record, skip_cause, ret_stop);
+}
+
+void dsc_worker_enter(dsc_worker *worker) {
   dsc_current_worker = worker;
   dsc_thread_error_lend(&worker->error);
   dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);
   dsc_store_relaxed(&worker->line->pid, (int64_t)getpid());
+}
+
+DSC_HOT void dsc_worker_run(dsc_worker *worker) {
+  bool stop = false;
+  dsc_worker_enter(worker);
   while (!stop) {
     const dsc_record *record = dsc_ring_peek(&worker->commands);
     if (record == NULL) {
@@ -212,9 +191,9 @@ DSC_HOT void dsc_worker_run(dsc_worker *worker) {
       continue;
     }
     uint64_t sequence = record->sequence;
-    bool failed = run_record(worker, record, &stop);
+    bool failed = run_record(worker, record, 0, &stop);
     DSC_POINT("worker.before_done");
     dsc_ring_advance(&worker->commands, record, &worker->line->position);
-    announce(worker, sequence, failed);
+    dsc_announce(&worker->announcer, sequence, worker->commands.position, failed);
   }
 }

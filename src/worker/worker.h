@@ -9,7 +9,10 @@
 #include "channel/segment.h"
 #include "os/wait.h"
 #include "wire/schema.h"
+#include "worker/announce.h"
 #include "worker/registers.h"
+#include "worker/reply_port.h"
+#include "worker/side.h"
 
 enum { DSC_CCL_NAME_MAX = 64 };
 
@@ -25,6 +28,14 @@ typedef struct {
   int64_t (*idle)(void *context);
   void *idle_context;
   _Atomic uint32_t *asleep; /* 1 while it sleeps or is about to; NULL for others */
+  /* The address space is not the controller's: objects come and go packed. */
+  bool remote;
+  /* Told when this worker passes the armed command, or fails while one is armed. Any of NULL. */
+  void (*notify)(void *context);
+  void *notify_context;
+  /* Memory for the tensors of `empty`: NULL, or the worker's range of the arena. */
+  struct dsc_arena_range *arena;
+  struct disco_channel *channel; /* NULL, or where replies go instead of the reply ring */
 } dsc_worker_setup;
 
 typedef struct {
@@ -32,10 +43,16 @@ typedef struct {
   dsc_segment_header *segment;
   dsc_status_line *line;
   dsc_ring_reader commands;
-  dsc_ring_writer replies;
+  dsc_announcer announcer;
+  dsc_reply_port replies;
   dsc_registers registers;
   TVMFFIAny *args; /* of the running call; grows */
   uint32_t args_size;
+  TVMFFIAny *arrived; /* unpacked values of the running command, owned; grows */
+  uint32_t num_arrived, arrived_size;
+  dsc_side *side;         /* of the running command, once it was needed */
+  const char *frame_side; /* its bytes, when they came along with the command in a frame */
+  uint64_t frame_side_bytes;
   DLDevice device;
   char ccl[DSC_CCL_NAME_MAX];
   uint64_t sequence;      /* the running command */
@@ -67,7 +84,20 @@ disco_status dsc_worker_require(const char *who, dsc_worker **ret_worker);
 disco_status dsc_worker_dispatch(dsc_worker *worker, const dsc_record *record, bool *ret_stop);
 /* The register that this record was to fill has no value: command `cause` failed. */
 void dsc_worker_poison(dsc_worker *worker, const dsc_record *record, uint64_t cause);
-/* Post a reply; takes over `value`. Waits for room under the guard of the segment's fault word. */
+/* Post a reply; takes over `value`. One that cannot travel is answered with an error. */
 void dsc_worker_reply(dsc_worker *worker, uint64_t sequence, uint32_t outcome, TVMFFIAny value);
+
+/* arrive.c: the value in a slot that may hold an object, borrowed until the command ends. Unpacks it in another
+ * process; what did not travel is None there. */
+disco_status dsc_worker_arrive(dsc_worker *worker, const dsc_record *record, const TVMFFIAny *slot,
+                               TVMFFIAny *ret_value);
+/* The command ended: drop what arrived with it. */
+void dsc_worker_arrive_end(dsc_worker *worker);
+
+/* loop.c, for commands that come in frames: run or skip (when `skip_cause` is not 0) one record. Sets *ret_stop at
+ * shutdown; returns whether a failure was recorded. */
+bool dsc_worker_run_record(dsc_worker *worker, const dsc_record *record, uint64_t skip_cause, bool *ret_stop);
+/* The calling thread becomes the worker. */
+void dsc_worker_enter(dsc_worker *worker);
 
 #endif

@@ -17,6 +17,15 @@ static void a_function_that_is_there(void **state) {
   TVMFFIAny value = get(func, 0);
   assert_int_equal(value.type_index, kTVMFFIFunction);
   dsc_value_drop(&value);
+  if (shares_memory(1)) {
+    value = get(func, 1);
+    assert_int_equal(value.type_index, kTVMFFIFunction);
+    dsc_value_drop(&value);
+  } else {
+    expect_kind("TypeError", disco_debug_get(func, 1, WAIT_MS, &value));
+    expect_says("thread workers only");
+    assert_int_equal(stats_of(session).errors_told, 0); /* a failed read is its caller's alone */
+  }
   disco_dref_unref(sum);
   disco_dref_unref(func);
   disco_dref_unref(again);

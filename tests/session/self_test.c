@@ -5,7 +5,8 @@
 
 #include "session/support.h"
 
-/* What the function works on: set by the test before the call, read by the workers. */
+/* What the function works on: set by the test before the call, read by the workers. In a worker of another process it
+ * stays empty: such a worker has no session that it could call. */
 static struct {
   disco_session *own, *other;
   disco_dref *func, *dref, *spare[16];
@@ -38,6 +39,8 @@ static int call_own_session(void *self, const TVMFFIAny *args, int32_t num_args,
   (void)num_args;
   disco_session *own = given.own;
   disco_dref *ret = NULL;
+  *result = dsc_int(1);
+  if (own == NULL) return 0;
   const int64_t reg = disco_dref_reg_id(given.dref), device = 0;
   TVMFFIAny one = dsc_int(1), value = dsc_int(77), all[8];
   const TVMFFIAny packed[] = {dsc_int(3), dsc_int(0), any_dref(given.func)};
@@ -58,7 +61,6 @@ static int call_own_session(void *self, const TVMFFIAny *args, int32_t num_args,
   refused(disco_session_dealloc_reg(own, reg), "dealloc_reg");
   refused(disco_session_init_ccl(own, "self", &device, 1), "init_ccl");
   expect_here(ret == NULL && value.v_int64 == 77, "a refused call wrote its result");
-  *result = dsc_int(1);
   return 0;
 }
 
@@ -73,6 +75,8 @@ static int look_at_own_session(void *self, const TVMFFIAny *args, int32_t num_ar
   disco_error_info error = {.struct_size = sizeof(error)};
   char *text = NULL;
   bool done = true;
+  *result = dsc_int(1);
+  if (own == NULL) return 0;
   expect_here(disco_worker_get_info(&info) == DISCO_OK, "get_info");
   expect_here(disco_session_num_workers(own) == info.num_workers, "num_workers");
   expect_here(disco_session_num_groups(own) == info.num_groups, "num_groups");
@@ -93,7 +97,6 @@ static int look_at_own_session(void *self, const TVMFFIAny *args, int32_t num_ar
   disco_dref_unref(given.dref);
   disco_dref *mine = given.spare[info.worker_id];
   disco_dref_unref(mine); /* the last reference, on a worker's thread */
-  *result = dsc_int(1);
   return 0;
 }
 
@@ -122,9 +125,10 @@ static int stop_own_session(void *self, const TVMFFIAny *args, int32_t num_args,
   (void)self;
   (void)args;
   (void)num_args;
+  *result = dsc_int(1);
+  if (given.own == NULL) return 0;
   expect_here(disco_session_shutdown(given.own) == DISCO_OK, "shutdown");
   expect_here(disco_session_shutdown(given.own) == DISCO_OK, "shutdown again");
-  *result = dsc_int(1);
   return 0;
 }
 
@@ -148,9 +152,6 @@ static int never_init(void *self, const TVMFFIAny *args, int32_t num_args, TVMFF
   return 0;
 }
 
-#define NEEDS_SHARED_MEMORY() \
-  if (!workers_share_memory()) skip()
-
 static void set_up(int32_t workers) {
   const int64_t shape[] = {1};
   memset(&given, 0, sizeof(given));
@@ -169,7 +170,6 @@ static void tear_down(void) {
 
 static void what_would_wait_for_itself_is_refused(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   set_up(3);
   disco_dref *func = find(given.own, "test.call_own_session"), *result = call(given.own, func, NO_VALUES);
   for (int32_t w = 0; w < 3; w++) assert_int_equal(get_int(result, w), 1);
@@ -183,7 +183,6 @@ static void what_would_wait_for_itself_is_refused(void **state) {
 
 static void looking_and_dropping_are_allowed(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   set_up(3);
   for (int i = 0; i < 3; i++) given.spare[i] = put(given.own, dsc_int(i));
   disco_dref *func = find(given.own, "test.look_at_own_session");
@@ -191,6 +190,8 @@ static void looking_and_dropping_are_allowed(void **state) {
   disco_dref *result = call(given.own, func, NO_VALUES);
   for (int32_t w = 0; w < 3; w++) assert_int_equal(get_int(result, w), 1);
   NO_SURPRISES();
+  for (int i = 0; i < 3; i++) /* those that no worker could see */
+    if (!shares_memory(i)) disco_dref_unref(given.spare[i]);
   await_live(given.own, live + 1 - 3);
   disco_dref_unref(result);
   disco_dref_unref(func);
@@ -200,7 +201,6 @@ static void looking_and_dropping_are_allowed(void **state) {
 
 static void another_session_may_be_called(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   set_up(2);
   given.other = make_session(2, 1);
   disco_dref *func = find(given.own, "test.use_other_session"), *result = call(given.own, func, NO_VALUES);
@@ -215,7 +215,6 @@ static void another_session_may_be_called(void **state) {
 
 static void a_worker_may_ask_for_shutdown(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   set_up(3);
   disco_session *session = given.own;
   disco_dref *func = find(session, "test.stop_own_session"), *ret = NULL;
@@ -242,7 +241,6 @@ static void a_worker_may_ask_for_shutdown(void **state) {
 /* The very last reference goes on a worker of the session: nothing waits for itself, and the process can end. */
 static void a_worker_may_drop_the_last_reference(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   set_up(2);
   disco_dref *func = find(given.own, "test.drop_given");
   gate stop;

@@ -9,11 +9,49 @@
 
 /* ---- Running ---- */
 
+int mode_lists[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+int session_mode(void) {
+  static const char *const names[] = {"thread", "pool", "foreign", "pipe"};
+  const char *wanted = getenv("DISCO_TEST_SESSION");
+  for (int i = 0; i < 4; i++)
+    if (wanted == NULL || strcmp(wanted, names[i]) == 0) return 1 << i;
+  (void)fprintf(stderr, "DISCO_TEST_SESSION=%s is none of thread, pool, foreign, pipe\n", wanted);
+  exit(2);
+}
+
+/* Every pool was told once, and every worker of it left by itself. Returns how much of that is not true. */
+static int check_pools(void) {
+  for (int i = 0; i < WAIT_MS && atomic_load(&foreign_pools.closed) < atomic_load(&foreign_pools.made); i++)
+    sleep_ms(1);
+  const int pools = atomic_load(&foreign_pools.made), told = atomic_load(&foreign_pools.closed);
+  const int lost = atomic_load(&foreign_pools.started) - atomic_load(&foreign_pools.gone),
+            killed = atomic_load(&foreign_pools.killed);
+  const int complaints = atomic_load(&foreign_pools.complaint);
+  if (pools == told && lost == 0 && killed == 0 && complaints == 0) return 0;
+  print_error(
+      "%d foreign pools, of which %d were told of their end; %d workers were not waited for, %d had to be killed, "
+      "%d left with a status\n",
+      pools, told, lost, killed, complaints);
+  return 1;
+}
+
 int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, void (*register_more)(void)) {
-  alarm(60);
+  alarm(110);
   register_worker_functions();
   if (register_more != NULL) register_more();
-  return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
+  be_worker_if_asked();
+  register_pools();
+  struct CMUnitTest *chosen = calloc(count, sizeof(*chosen));
+  size_t num_chosen = 0;
+  if (chosen == NULL) return 1;
+  for (size_t i = 0; i < count; i++) {
+    const int *modes = tests[i].initial_state;
+    if (modes == NULL || (*modes & session_mode()) != 0) chosen[num_chosen++] = tests[i];
+  }
+  int failed = _cmocka_run_group_tests(name, chosen, num_chosen, NULL, NULL);
+  free(chosen);
+  return failed + check_pools();
 }
 
 int scaled(int n, int least) {
@@ -32,10 +70,30 @@ void register_function(const char *name, TVMFFISafeCallType function) {
 /* ---- Sessions ---- */
 
 disco_status start_session(const disco_session_options *options, disco_session **ret_session) {
-  return disco_session_create_threaded(options, ret_session);
+  if (session_mode() == IN_THREAD) return disco_session_create_threaded(options, ret_session);
+  /* What cannot be completed is refused anyway. */
+  if (options == NULL || options->struct_size < offsetof(disco_session_options, ring_bytes))
+    return disco_session_create_process(options, ret_session);
+  const size_t given = options->struct_size, least = sizeof(*options), size = given < least ? least : given;
+  disco_session_options *full = calloc(1, size);
+  assert_non_null(full);
+  memcpy(full, options, given);
+  full->struct_size = size;
+  if (session_mode() == IN_FOREIGN) {
+    if (full->pool_creator == NULL) full->pool_creator = "test.create_pool";
+    if (full->entrypoint == NULL) full->entrypoint = "session.worker";
+  } else {
+    if (full->program == NULL) full->program = "/proc/self/exe";
+    if (session_mode() == IN_PIPE) full->transport = DISCO_TRANSPORT_PIPE;
+  }
+  disco_status status = disco_session_create_process(full, ret_session);
+  free(full);
+  return status;
 }
 
-bool workers_share_memory(void) { return true; }
+bool workers_share_memory(void) { return session_mode() == IN_THREAD; }
+bool shares_memory(int32_t worker) { return worker == 0 || workers_share_memory(); }
+int32_t sharing(int32_t workers) { return workers_share_memory() || workers < 1 ? workers : 1; }
 
 disco_session *make_session_with(const disco_session_options *options) {
   disco_session *session = NULL;
@@ -142,6 +200,30 @@ TVMFFIAny make_bytes(const char *text) {
   TVMFFIAny any = dsc_none();
   assert_int_equal(TVMFFIBytesFromByteArray(&bytes, &any), 0);
   return any;
+}
+
+typedef struct {
+  TVMFFIObject header;
+  TVMFFIByteArray text;
+  _Atomic int *freed;
+} counted_text;
+
+static void end_counted(void *object, int flags) {
+  counted_text *self = object;
+  _Atomic int *freed = self->freed;
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskWeak) free(self);
+  if (flags & kTVMFFIObjectDeleterFlagBitMaskStrong) atomic_fetch_add(freed, 1);
+}
+
+TVMFFIAny make_counted(_Atomic int *freed) {
+  counted_text *self = calloc(1, sizeof(*self));
+  assert_non_null(self);
+  self->header.combined_ref_count = 1 | (uint64_t)1 << 32;
+  self->header.type_index = kTVMFFIStr;
+  self->header.deleter = end_counted;
+  self->text = (TVMFFIByteArray){COUNTED_TEXT, strlen(COUNTED_TEXT)};
+  self->freed = freed;
+  return any_object(self);
 }
 
 TVMFFIAny call_here(const char *name, const TVMFFIAny *args, int32_t num_args) {

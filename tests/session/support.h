@@ -1,8 +1,14 @@
 /* What every test of this suite shares: how sessions are made, checks that say what went wrong, values, gates.
  *
- * The tests say what a session promises, whatever its workers are. So all sessions come from make_session(), worker
- * functions stand in functions.c and are registered by name, gates work between processes, and a test that needs one
- * address space asks workers_share_memory(). Checks may fail on the test's own thread only. */
+ * The tests say what a session promises, whatever its workers are; DISCO_TEST_SESSION says what they are:
+ *   thread   threads of the controller (the default)
+ *   pool     processes of the library's own pool, on shared memory: this program is their program, too
+ *   foreign  processes of a pool that knows only pipes (foreign.c)
+ *   pipe     as pool, but nothing goes through shared memory
+ * So all sessions come from make_session(), worker functions are registered by name before the tests begin, gates work
+ * between processes, and a check that needs one address space asks shares_memory(). Worker 0 is always a thread of the
+ * controller. A test that means nothing in some mode is not in its list (THREADS_ONLY and so on). Checks may fail on
+ * the test's own thread only. */
 #ifndef SESSION_SUPPORT_H
 #define SESSION_SUPPORT_H
 
@@ -24,8 +30,21 @@ enum { WAIT_MS = 5000 }; /* the longest any wait of a test may take */
 
 /* ---- Running ---- */
 
+/* A test that runs in some modes only: in place of cmocka_unit_test(). */
+enum { IN_THREAD = 1, IN_POOL = 2, IN_FOREIGN = 4, IN_PIPE = 8 };
+extern int mode_lists[16]; /* mode_lists[i] == i: something to point to */
+#define IN_MODES(test, modes) cmocka_unit_test_prestate(test, &mode_lists[(modes)])
+#define THREADS_ONLY(test) IN_MODES(test, IN_THREAD)
+#define PROCESSES_ONLY(test) IN_MODES(test, IN_POOL | IN_FOREIGN | IN_PIPE)
+#define OWN_POOL_ONLY(test) IN_MODES(test, IN_POOL | IN_PIPE)
+#define FOREIGN_ONLY(test) IN_MODES(test, IN_FOREIGN)
+
+/* What this process tests: one of IN_*. */
+int session_mode(void);
+
 /* The body of every main(): registers the suite's worker functions and those of `register_more` (may be NULL), then
- * runs the tests against a clock. */
+ * runs the tests of this mode against a clock. In a process that was started as `PROGRAM worker ...` it is that worker
+ * instead. */
 int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, void (*register_more)(void));
 #define RUN_SUITE(tests, register_more) \
   run_suite(__FILE__, (tests), sizeof(tests) / sizeof((tests)[0]), (register_more))
@@ -38,14 +57,17 @@ void register_function(const char *name, TVMFFISafeCallType function);
 
 /* ---- Sessions ---- */
 
-/* The only place of the suite that starts workers. */
+/* The only place of the suite that starts workers: the mode decides what they are, all else is as the options say. */
 disco_status start_session(const disco_session_options *options, disco_session **ret_session);
 disco_session *make_session(int32_t workers, int32_t groups);
 disco_session *make_session_with(const disco_session_options *options);
 /* Shut down (which must succeed) and drop the reference. */
 void end_session(disco_session *session);
-/* Do controller and workers see the same objects and variables? */
+/* Do the controller and all workers see the same objects and variables? Does this worker? How many of the first
+ * `workers`? */
 bool workers_share_memory(void);
+bool shares_memory(int32_t worker);
+int32_t sharing(int32_t workers);
 
 /* ---- Checks ---- */
 
@@ -74,6 +96,9 @@ TVMFFIAny any_dref(disco_dref *dref);   /* borrowed */
 TVMFFIAny any_object(void *object);     /* borrowed */
 TVMFFIAny make_text(const char *text);  /* owned, 11 or 65 */
 TVMFFIAny make_bytes(const char *text); /* owned, 12 or 66 */
+/* A text object (owned, 65) that adds one to *freed when it dies. */
+TVMFFIAny make_counted(_Atomic int *freed);
+#define COUNTED_TEXT "a text that says when it dies"
 
 /* A list of values and its length: two arguments. */
 #define VALUES(...) \
@@ -126,6 +151,26 @@ void gate_hold(gate *self, disco_session *session, int32_t worker);
 /* Wait until *counter is at least `wanted`; returns what it is. */
 int await_count(_Atomic int *counter, int wanted);
 void sleep_ms(int ms);
+
+/* ---- foreign.c: a pool that knows only pipes, and what this program does as a worker ---- */
+
+/* What its pools did, since the program began. */
+typedef struct {
+  _Atomic int made;      /* pools */
+  _Atomic int closed;    /* calls of f(0) */
+  _Atomic int started;   /* children */
+  _Atomic int gone;      /* of them, seen to end */
+  _Atomic int killed;    /* of them, those that did not end by themselves within WAIT_MS after f(0) */
+  _Atomic int early;     /* of them, those that found their controller gone (LEFT_EARLY, or the library's watcher) */
+  _Atomic int complaint; /* of them, those that ended with any other status than 0, or by a signal */
+} foreign_counts;
+enum { LEFT_EARLY = 3 };
+extern foreign_counts foreign_pools;
+
+/* test.create_pool, and test.bad_pool whose entrypoint says what is wrong with it (see there). */
+void register_pools(void);
+/* In a process that was started as a worker: be one, then leave. In others: return. */
+void be_worker_if_asked(void);
 
 /* ---- functions.c ---- */
 void register_worker_functions(void);

@@ -204,21 +204,10 @@ static void a_waiting_thread_blocks_nobody(void **state) {
 
 /* ---- Releases ---- */
 
-static int never_called(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
-  (void)self;
-  (void)args;
-  (void)num_args;
-  (void)result;
-  return disco_raise("RuntimeError", "this function only counts its end");
-}
-
-static void count_end(void *self) { atomic_fetch_add((_Atomic int *)self, 1); }
-
 static disco_dref *put_counted(disco_session *session, _Atomic int *freed) {
-  TVMFFIObjectHandle function = NULL;
-  assert_int_equal(TVMFFIFunctionCreate(freed, never_called, count_end, &function), 0);
-  disco_dref *dref = put(session, any_object(function));
-  dsc_object_unref(function);
+  TVMFFIAny text = make_counted(freed);
+  disco_dref *dref = put(session, text);
+  dsc_value_drop(&text);
   return dref;
 }
 
@@ -231,7 +220,6 @@ static void *drop_many(void *argument) {
 /* Dropped on other threads while the controller idles: the workers let go by themselves. */
 static void an_idle_controller_holds_nothing(void **state) {
   (void)state;
-  if (!workers_share_memory()) skip();
   enum { MANY = 1500 }; /* more than one record carries */
   disco_session *session = make_session(3, 1);
   uint64_t live = stats_of(session).live_registers;
@@ -254,27 +242,25 @@ static void an_idle_controller_holds_nothing(void **state) {
 
 static disco_dref *_Atomic to_drop;
 
-/* () on worker 1: drops the DRef that the test left there */
+/* (worker): drops the DRef that the test left there */
 static int drop_there(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
-  (void)args;
   (void)num_args;
   disco_worker_info info = {.struct_size = sizeof(info)};
   *result = dsc_none();
-  if (disco_worker_get_info(&info) == DISCO_OK && info.worker_id == 1)
+  if (disco_worker_get_info(&info) == DISCO_OK && info.worker_id == args[0].v_int64)
     disco_dref_unref(atomic_exchange(&to_drop, NULL));
   return 0;
 }
 
 static void drefs_may_die_on_workers(void **state) {
   (void)state;
-  if (!workers_share_memory()) skip();
   disco_session *session = make_session(3, 1);
   disco_dref *func = find(session, "test.drop_there");
   for (int i = 0; i < scaled(400, 40); i++) {
     _Atomic int freed = 0;
     atomic_store(&to_drop, put_counted(session, &freed));
-    expect_ok(disco_call(session, func, NO_VALUES, NULL));
+    expect_ok(disco_call(session, func, VALUES(dsc_int(shares_memory(1) ? 1 : 0)), NULL));
     assert_int_equal(await_count(&freed, 1), 1); /* nobody calls meanwhile */
     await_live(session, 1);
   }
@@ -285,7 +271,6 @@ static void drefs_may_die_on_workers(void **state) {
 /* A DRef inside an object that only workers hold: its deleter runs on whichever of them is last. */
 static void drefs_may_die_in_registers(void **state) {
   (void)state;
-  if (!workers_share_memory()) skip();
   disco_session *session = make_session(3, 1);
   for (int i = 0; i < scaled(400, 40); i++) {
     _Atomic int freed = 0;
@@ -307,6 +292,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(four_controllers_on_one_session), cmocka_unit_test(two_threads_wait_for_different_commands),
       cmocka_unit_test(a_waiting_thread_blocks_nobody),  cmocka_unit_test(an_idle_controller_holds_nothing),
-      cmocka_unit_test(drefs_may_die_on_workers),        cmocka_unit_test(drefs_may_die_in_registers)};
+      cmocka_unit_test(drefs_may_die_on_workers),        THREADS_ONLY(drefs_may_die_in_registers)};
   return RUN_SUITE(tests, register_more);
 }

@@ -1,5 +1,5 @@
-/* Reference counts: every object that goes into a session comes out of it, once, and not before its time. All of this
- * is about objects that workers share with the controller. */
+/* Reference counts: every object that goes into a session comes out of it, once, and not before its time. A worker that
+ * shares no memory has a copy, and so no reference: sharing(n) of n workers do. */
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -12,22 +12,11 @@ typedef struct {
   TVMFFIObject *object; /* one reference, until let_go() */
 } counted;
 
-static int never_called(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
-  (void)self;
-  (void)args;
-  (void)num_args;
-  (void)result;
-  return disco_raise("RuntimeError", "this function only counts its end");
-}
-
-static void count_end(void *self) { atomic_fetch_add(&((counted *)self)->freed, 1); }
-
-static TVMFFIAny make_counted(counted *self) {
-  TVMFFIObjectHandle function = NULL;
+static TVMFFIAny make(counted *self) {
   atomic_store(&self->freed, 0);
-  assert_int_equal(TVMFFIFunctionCreate(self, never_called, count_end, &function), 0);
-  self->object = function;
-  return any_object(function);
+  TVMFFIAny value = make_counted(&self->freed);
+  self->object = value.v_obj;
+  return value;
 }
 
 static uint32_t references(const counted *self) {
@@ -53,23 +42,26 @@ static void expect_freed(counted *self) {
   assert_int_equal(atomic_load(&self->freed), 1);
 }
 
-#define NEEDS_SHARED_MEMORY() \
-  if (!workers_share_memory()) skip()
+/* What `worker` gave: the very object, or a copy. Drops it. */
+static void expect_same(TVMFFIAny *seen, int32_t worker, const counted *self) {
+  if (shares_memory(worker)) assert_ptr_equal(seen->v_obj, self->object);
+  assert_true(is_text(seen, COUNTED_TEXT));
+  dsc_value_drop(seen);
+}
 
 /* ---- Success ---- */
 
 static void arguments_live_as_long_as_the_call(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   disco_dref *type = find(session, "test.type_index");
   counted in;
   gate stop;
-  TVMFFIAny value = make_counted(&in);
+  TVMFFIAny value = make(&in);
   gate_open(&stop);
   gate_hold(&stop, session, DISCO_ALL_WORKERS);
   expect_ok(disco_call(session, type, VALUES(value, dsc_int(1), value), NULL));
-  assert_int_equal(references(&in), 1 + 2 * 3); /* one for each worker and place */
+  assert_int_equal(references(&in), 1 + 2 * sharing(3)); /* one for each worker and place */
   let_go(&in);
   assert_int_equal(atomic_load(&in.freed), 0); /* not before the last worker ran it */
   gate_release(&stop, 3);
@@ -83,19 +75,17 @@ static void arguments_live_as_long_as_the_call(void **state) {
 
 static void results_live_as_long_as_their_register(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   disco_dref *echo = find(session, "test.echo");
   counted in;
-  TVMFFIAny value = make_counted(&in), seen;
+  TVMFFIAny value = make(&in), seen;
   disco_dref *result = call(session, echo, VALUES(value));
   sync_all(session);
-  assert_int_equal(references(&in), 1 + 3);
-  for (int32_t w = 0; w < 3; w++) { /* the very object, on every worker */
+  assert_int_equal(references(&in), 1 + sharing(3));
+  for (int32_t w = 0; w < 3; w++) {
     seen = get(result, w);
-    assert_ptr_equal(seen.v_obj, in.object);
-    assert_int_equal(references(&in), 1 + 3 + 1);
-    dsc_value_drop(&seen);
+    assert_int_equal(references(&in), 1 + sharing(3) + (shares_memory(w) ? 1 : 0));
+    expect_same(&seen, w, &in);
   }
   let_go(&in);
   seen = get(result, 2);
@@ -104,7 +94,7 @@ static void results_live_as_long_as_their_register(void **state) {
   disco_dref_unref(result); /* nobody calls after this: idle workers release it by themselves */
   expect_freed(&in);
   /* A result that is not wanted. */
-  value = make_counted(&in);
+  value = make(&in);
   expect_ok(disco_call(session, echo, &value, 1, NULL));
   sync_all(session);
   expect_own_only(&in);
@@ -116,25 +106,21 @@ static void results_live_as_long_as_their_register(void **state) {
 
 static void put_set_and_get_count_right(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   counted first, second;
-  TVMFFIAny one = make_counted(&first), two = make_counted(&second), all[3], number = dsc_int(1);
+  TVMFFIAny one = make(&first), two = make(&second), all[3], number = dsc_int(1);
   disco_dref *dref = put(session, one);
   sync_all(session);
-  assert_int_equal(references(&first), 1 + 3);
+  assert_int_equal(references(&first), 1 + sharing(3));
   expect_ok(disco_debug_get_all(dref, WAIT_MS, 3, all));
-  for (int i = 0; i < 3; i++) {
-    assert_ptr_equal(all[i].v_obj, first.object);
-    dsc_value_drop(&all[i]);
-  }
-  assert_int_equal(references(&first), 1 + 3);
-  expect_ok(disco_debug_set(dref, 1, &two, WAIT_MS)); /* drops the old value there */
-  assert_int_equal(references(&first), 1 + 2);
+  for (int i = 0; i < 3; i++) expect_same(&all[i], i, &first);
+  assert_int_equal(references(&first), 1 + sharing(3));
+  expect_ok(disco_debug_set(dref, 0, &two, WAIT_MS)); /* drops the old value there */
+  assert_int_equal(references(&first), 1 + sharing(3) - 1);
   assert_int_equal(references(&second), 1 + 1);
   expect_ok(disco_debug_set(dref, DISCO_ALL_WORKERS, &two, WAIT_MS));
   expect_own_only(&first);
-  assert_int_equal(references(&second), 1 + 3);
+  assert_int_equal(references(&second), 1 + sharing(3));
   expect_ok(disco_debug_set(dref, DISCO_ALL_WORKERS, &number, WAIT_MS));
   expect_own_only(&second);
   expect_ok(disco_session_debug_set(session, disco_dref_reg_id(dref), 0, &one, WAIT_MS));
@@ -153,12 +139,11 @@ static void put_set_and_get_count_right(void **state) {
 
 static void what_is_refused_is_not_kept(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1), *other = make_session(1, 1);
   disco_dref *echo = find(session, "test.echo"), *foreign = put(other, dsc_int(1)), *dead = put(session, dsc_int(1));
   disco_dref *ret = NULL;
   counted in;
-  TVMFFIAny value = make_counted(&in), bad = any_pointer(&in);
+  TVMFFIAny value = make(&in), bad = any_pointer(&in);
   TVMFFIByteArray long_text = {"short", ((size_t)256 << 20) + 1};
   bad.type_index = kTVMFFIDLTensorPtr;
   expect_ok(disco_session_dealloc_reg(session, disco_dref_reg_id(dead)));
@@ -194,11 +179,10 @@ static void what_is_refused_is_not_kept(void **state) {
 /* The call that is not posted because an error is told instead. */
 static void a_call_that_hears_an_error_keeps_nothing(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(2, 1);
   disco_dref *raise = find(session, "test.raise"), *echo = find(session, "test.echo"), *ret = NULL;
   counted in;
-  TVMFFIAny value = make_counted(&in);
+  TVMFFIAny value = make(&in);
   expect_ok(disco_call(session, raise, VALUES(dsc_int(-1), any_raw("ValueError"), any_raw("x")), NULL));
   bool done = false;
   for (int i = 0; i < WAIT_MS && !done; i++) {
@@ -221,16 +205,15 @@ static void a_call_that_hears_an_error_keeps_nothing(void **state) {
 
 static void failed_and_skipped_calls_drop_theirs(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   disco_dref *fail = find(session, "test.gate_and_raise"), *echo = find(session, "test.echo");
   counted failed, skipped, written;
   const int64_t shape[] = {1};
-  TVMFFIAny args[5], other = make_counted(&skipped), third = make_counted(&written);
+  TVMFFIAny args[5], other = make(&skipped), third = make(&written);
   gate stop;
   gate_open(&stop);
   gate_args(&stop, DISCO_ALL_WORKERS, args);
-  args[4] = make_counted(&failed);
+  args[4] = make(&failed);
   TVMFFIObject *host = make_tensor(1, shape, 0);
   disco_dref *failing = call(session, fail, args, 5); /* keeps an argument, and raises */
   gate_await(&stop, 3);
@@ -238,18 +221,17 @@ static void failed_and_skipped_calls_drop_theirs(void **state) {
   disco_dref *kept = put(session, third); /* a put is a write: never skipped */
   expect_ok(disco_copy_to_worker0(session, host, never));
   expect_ok(disco_call(session, echo, VALUES(any_dref(never)), NULL));
-  assert_int_equal(references(&failed), 1 + 3);
-  assert_int_equal(references(&skipped), 1 + 3);
+  assert_int_equal(references(&failed), 1 + sharing(3));
+  assert_int_equal(references(&skipped), 1 + sharing(3));
   gate_release(&stop, 3);
   expect_status(DISCO_RAISED, disco_session_sync(session, DISCO_ALL_WORKERS, WAIT_MS));
   sync_all(session);
   expect_own_only(&failed);
   expect_own_only(&skipped);
-  assert_int_equal(references(&written), 1 + 3);
+  assert_int_equal(references(&written), 1 + sharing(3));
   assert_int_equal(host->combined_ref_count, 1 | (uint64_t)1 << 32);
   TVMFFIAny seen = get(kept, 2);
-  assert_ptr_equal(seen.v_obj, written.object);
-  dsc_value_drop(&seen);
+  expect_same(&seen, 2, &written);
   disco_dref_unref(kept);
   expect_own_only(&written);
   let_go(&failed);
@@ -271,10 +253,9 @@ static void failed_and_skipped_calls_drop_theirs(void **state) {
 
 static void an_abandoned_read_drops_its_value(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   counted in, set;
-  TVMFFIAny value = make_counted(&in), other = make_counted(&set), all[3];
+  TVMFFIAny value = make(&in), other = make(&set), all[3];
   disco_dref *dref = put(session, value), *target = put(session, dsc_int(1));
   sync_all(session);
   gate stop;
@@ -285,12 +266,11 @@ static void an_abandoned_read_drops_its_value(void **state) {
   expect_status(DISCO_TIMEOUT, disco_debug_set(target, 1, &other, 5));
   gate_release(&stop, 1);
   sync_all(session);
-  assert_int_equal(references(&set), 1 + 1); /* what was posted went on */
-  TVMFFIAny seen = get(target, 1);           /* takes in the late replies as well */
-  assert_ptr_equal(seen.v_obj, set.object);
-  dsc_value_drop(&seen);
-  for (int i = 0; i < WAIT_MS && references(&in) != 1 + 3; i++) sleep_ms(1);
-  assert_int_equal(references(&in), 1 + 3);
+  assert_int_equal(references(&set), 1 + (shares_memory(1) ? 1 : 0)); /* what was posted went on */
+  TVMFFIAny seen = get(target, 1);                                    /* takes in the late replies as well */
+  expect_same(&seen, 1, &set);
+  for (int i = 0; i < WAIT_MS && references(&in) != 1 + (uint32_t)sharing(3); i++) sleep_ms(1);
+  assert_int_equal(references(&in), 1 + sharing(3));
   disco_dref_unref(dref);
   disco_dref_unref(target);
   expect_own_only(&in);
@@ -306,10 +286,9 @@ static void an_abandoned_read_drops_its_value(void **state) {
 /* A read that nobody takes in any more before the session ends. */
 static void shutdown_drops_late_replies(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(2, 1);
   counted in;
-  TVMFFIAny value = make_counted(&in), late;
+  TVMFFIAny value = make(&in), late;
   disco_dref *dref = put(session, value);
   gate stop;
   gate_open(&stop);
@@ -328,12 +307,11 @@ static void shutdown_drops_late_replies(void **state) {
 
 static void shutdown_runs_or_drops_what_is_in_the_ring(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   disco_dref *echo = find(session, "test.echo"), *results[50];
   counted in, kept;
   gate stop;
-  TVMFFIAny value = make_counted(&in), held = make_counted(&kept);
+  TVMFFIAny value = make(&in), held = make(&kept);
   disco_dref *reg = put(session, held);
   gate_open(&stop);
   gate_hold(&stop, session, DISCO_ALL_WORKERS);
@@ -360,11 +338,10 @@ static void shutdown_runs_or_drops_what_is_in_the_ring(void **state) {
 /* Without any shutdown: the last reference ends it in the background. */
 static void the_last_reference_frees_everything(void **state) {
   (void)state;
-  NEEDS_SHARED_MEMORY();
   disco_session *session = make_session(3, 1);
   disco_dref *echo = find(session, "test.echo");
   counted in;
-  TVMFFIAny value = make_counted(&in);
+  TVMFFIAny value = make(&in);
   disco_dref *first = call(session, echo, &value, 1), *second = put(session, value);
   let_go(&in);
   disco_session_unref(session); /* the DRefs keep it */
@@ -385,6 +362,8 @@ static void builtins_convert_like_tvm(void **state) {
   disco_dref *empty = find(session, "runtime.disco.empty");
   TVMFFIAny shape = call_here("ffi.Shape", VALUES(dsc_int(2), dsc_int(3))), none = dsc_none();
   TVMFFIAny array = call_here("ffi.Array", VALUES(dsc_int(2), any_bool(true), dsc_int(3)));
+  disco_dref *list = put(session, none); /* containers go to other processes in explicit writes only */
+  expect_ok(disco_debug_set(list, DISCO_ALL_WORKERS, &array, WAIT_MS));
   TVMFFIAny dtype = make_text("float16"), device = make_text("cpu"), long_device = make_text("cpu:0");
   const struct {
     TVMFFIAny args[5];
@@ -393,8 +372,8 @@ static void builtins_convert_like_tvm(void **state) {
   } cases[] = {
       {{shape, dtype, none, any_bool(false), any_bool(true)}, 2, 16},
       {{shape, any_dtype(kDLInt, 8, 1), any_device(kDLCPU, 0), dsc_int(0), dsc_int(1)}, 2, 8},
-      {{array, any_raw("bfloat16"), device, dsc_int(0), any_bool(false)}, 3, 16},
-      {{array, any_raw("bool"), long_device, any_bool(false), dsc_int(0)}, 3, 8},
+      {{any_dref(list), any_raw("bfloat16"), device, dsc_int(0), any_bool(false)}, 3, 16},
+      {{any_dref(list), any_raw("bool"), long_device, any_bool(false), dsc_int(0)}, 3, 8},
       {{shape, any_dtype(kDLFloat, 64, 1), any_raw("cpu:0"), dsc_int(0), dsc_int(5)}, 2, 64},
   };
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -417,6 +396,7 @@ static void builtins_convert_like_tvm(void **state) {
   expect_says("argument #1");
   dsc_value_drop(&shape);
   dsc_value_drop(&array);
+  disco_dref_unref(list);
   disco_dref_unref(empty);
   end_session(session);
 }

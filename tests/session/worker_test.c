@@ -193,7 +193,10 @@ static void empty_refuses_what_it_cannot_make(void **state) {
   disco_dref *empty = find(session, "runtime.disco.empty");
   TVMFFIAny shape = call_here("ffi.Shape", VALUES(dsc_int(2))), negative = call_here("ffi.Shape", VALUES(dsc_int(-2)));
   TVMFFIAny huge = call_here("ffi.Shape", VALUES(dsc_int(INT64_MAX), dsc_int(8)));
-  TVMFFIAny wrong = call_here("ffi.Array", VALUES(any_float(2)));
+  TVMFFIAny floats = call_here("ffi.Array", VALUES(any_float(2)));
+  disco_dref *held = put(session, dsc_none()); /* containers go to other processes in explicit writes only */
+  expect_ok(disco_debug_set(held, DISCO_ALL_WORKERS, &floats, WAIT_MS));
+  TVMFFIAny wrong = any_dref(held);
   TVMFFIAny type = any_raw("int8"), none = dsc_none(), no = any_bool(false);
   const struct {
     TVMFFIAny args[5];
@@ -222,7 +225,8 @@ static void empty_refuses_what_it_cannot_make(void **state) {
   dsc_value_drop(&shape);
   dsc_value_drop(&negative);
   dsc_value_drop(&huge);
-  dsc_value_drop(&wrong);
+  dsc_value_drop(&floats);
+  disco_dref_unref(held);
   disco_dref_unref(empty);
   end_session(session);
 }

@@ -1,9 +1,13 @@
 /* hello: four workers, one function of your own, values back, an error survived, and what each call costs.
  *
- *   hello [--workers N] [--calls N]
+ *   hello [--workers N] [--calls N] [--processes]
+ *
+ * With --processes the workers are processes (this same program, started again), and at the end one is killed in the
+ * middle of a call, so that you see what a user sees.
  *
  * Everything a program needs to use libdisco is on this page. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +41,18 @@ static int square(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny
   return 0;
 }
 
+/* hello.die(w): worker w is killed, as a crash or the kernel would. */
+static int die(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  disco_worker_info me = {.struct_size = sizeof(me)};
+  *result = int_value(0);
+  if (num_args == 1 && disco_worker_get_info(&me) == DISCO_OK && me.worker_id == args[0].v_int64) {
+    fprintf(stderr, "worker %d: about to be killed\n", me.worker_id);
+    (void)raise(SIGKILL);
+  }
+  return 0;
+}
+
 static int nothing(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
@@ -45,10 +61,29 @@ static int nothing(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAn
   return 0;
 }
 
+static int register_functions(void) {
+  static const struct {
+    const char *name;
+    TVMFFISafeCallType function;
+  } all[] = {{"hello.square", square}, {"hello.die", die}, {"hello.nothing", nothing}};
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+    if (disco_register_function(all[i].name, all[i].function, NULL, NULL, false) != DISCO_OK) return EXIT_FAILED;
+  return 0;
+}
+
+/* Started as `hello worker ID WORKERS GROUPS READ_FD WRITE_FD`: be that worker until the session ends. */
+static int be_a_worker(char **numbers) {
+  int n[5];
+  for (int i = 0; i < 5; i++) n[i] = atoi(numbers[i]);
+  if (disco_worker_process(n[0], n[1], n[2], n[3], n[4]) == DISCO_OK) return 0;
+  fprintf(stderr, "hello: worker %d: %s\n", n[0], disco_last_error_text());
+  return EXIT_FAILED;
+}
+
 /* ---- The controller ---- */
 
 typedef struct {
-  int workers, calls;
+  int workers, calls, processes;
   disco_session *session;
   disco_dref *square, *nothing;
 } hello;
@@ -60,13 +95,14 @@ static int failed(const char *what) {
 
 static int open_session(hello *h) {
   disco_session_options options = DISCO_SESSION_OPTIONS_INIT(h->workers, 1);
-  if (disco_register_function("hello.square", square, NULL, NULL, false) != DISCO_OK ||
-      disco_register_function("hello.nothing", nothing, NULL, NULL, false) != DISCO_OK ||
-      disco_session_create_threaded(&options, &h->session) != DISCO_OK ||
-      disco_session_get_global_func(h->session, "hello.square", &h->square) != DISCO_OK ||
+  options.program = "/proc/self/exe"; /* this program; without it, `disco` with the option `libraries` */
+  disco_status status = h->processes ? disco_session_create_process(&options, &h->session)
+                                     : disco_session_create_threaded(&options, &h->session);
+  if (status != DISCO_OK || disco_session_get_global_func(h->session, "hello.square", &h->square) != DISCO_OK ||
       disco_session_get_global_func(h->session, "hello.nothing", &h->nothing) != DISCO_OK)
     return failed("cannot start");
-  printf("libdisco %s: a session of %d worker threads\n\n", disco_version(), h->workers);
+  printf("libdisco %s: a session of %d workers, %s\n\n", disco_version(), h->workers,
+         h->processes ? "one thread and the others processes" : "all threads");
   return 0;
 }
 
@@ -100,6 +136,23 @@ static int survive_an_error(hello *h) {
   if (disco_debug_get(y, h->workers - 1, DISCO_FOREVER, &value) != DISCO_OK) return failed("get after the error");
   printf("the session works on: hello.square(5) gave %lld on worker %d\n\n", (long long)value.v_int64, h->workers - 1);
   disco_dref_unref(y);
+  return 0;
+}
+
+/* A worker process dies in the middle of a call: the next call that waits says which, how, where, and what to do. */
+static int lose_a_worker(hello *h) {
+  TVMFFIAny last = int_value(h->workers - 1);
+  disco_dref *func = NULL;
+  if (disco_session_get_global_func(h->session, "hello.die", &func) != DISCO_OK) return failed("find");
+  if (disco_call(h->session, func, &last, 1, NULL) != DISCO_OK) return failed("call");
+  disco_status status = disco_session_sync(h->session, DISCO_ALL_WORKERS, DISCO_FOREVER);
+  if (status != DISCO_LOST) {
+    fprintf(stderr, "hello: the death was not noticed\n");
+    return EXIT_FAILED;
+  }
+  printf("\nworker %d was killed in the middle of a call, and the controller was told:\n\n%s\n", h->workers - 1,
+         disco_last_error_text());
+  disco_dref_unref(func);
   return 0;
 }
 
@@ -179,14 +232,19 @@ static int print_costs(hello *h) {
 }
 
 static int usage(void) {
-  fprintf(stderr, "usage: hello [--workers N] [--calls N]\n"
-                  "  --workers N   1 to 64 worker threads (default 4)\n"
+  fprintf(stderr, "usage: hello [--workers N] [--calls N] [--processes]\n"
+                  "  --workers N   1 to 64 workers (default 4)\n"
+                  "  --processes   2 to 64 workers: the first is a thread, the others are processes\n"
                   "  --calls N     calls per measurement, 100 to 100000000 (default 20000)\n");
   return EXIT_USAGE;
 }
 
 static int read_arguments(hello *h, int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--processes") == 0) {
+      h->processes = 1;
+      continue;
+    }
     int *target = strcmp(argv[i], "--workers") == 0 ? &h->workers : strcmp(argv[i], "--calls") == 0 ? &h->calls : NULL;
     char *end = NULL;
     if (target == NULL || i + 1 == argc) return usage();
@@ -194,16 +252,19 @@ static int read_arguments(hello *h, int argc, char **argv) {
     if (*argv[i] == 0 || *end != 0 || value < 1 || value > 100000000) return usage();
     *target = (int)value;
   }
-  return h->workers <= MAX_WORKERS && h->calls >= 100 ? 0 : usage();
+  return h->workers <= MAX_WORKERS && h->workers > h->processes && h->calls >= 100 ? 0 : usage();
 }
 
 int main(int argc, char **argv) {
   hello h = {.workers = 4, .calls = 20000};
+  if (register_functions() != 0) return failed("cannot register");
+  if (argc == 7 && strcmp(argv[1], "worker") == 0) return be_a_worker(argv + 2);
   int rc = read_arguments(&h, argc, argv);
   if (rc == 0) rc = open_session(&h);
   if (rc == 0) rc = values_back(&h);
   if (rc == 0) rc = survive_an_error(&h);
   if (rc == 0) rc = print_costs(&h);
+  if (rc == 0 && h.processes) rc = lose_a_worker(&h);
   disco_dref_unref(h.square);
   disco_dref_unref(h.nothing);
   if (h.session != NULL && disco_session_shutdown(h.session) != DISCO_OK && rc == 0) rc = failed("shutdown");

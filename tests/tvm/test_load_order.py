@@ -168,3 +168,36 @@ session.sync_worker_0()
 session.shutdown()
 drive()
 """)
+
+
+WORKER = f"""
+import ctypes, os, sys, tvm_ffi
+os.environ["DISCO_FFI_GLOBALS"] = "0"
+library = ctypes.CDLL({str(LIBRARY)!r})
+import tvm
+assert library.disco_publish() == 0
+tvm_ffi.get_global_func("runtime.disco.WorkerProcess")(*(int(text) for text in sys.argv[1:6]))
+"""
+
+
+def test_tvms_process_pool_and_client_drive_us(tmp_path):
+    """TVM's ProcessSession with its own pool, unchanged; the entrypoint loads libdisco beside TVM."""
+    (tmp_path / "disco_entrypoint.py").write_text(WORKER)
+    works(f"""
+library = disco("0")
+os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+import numpy, tvm
+from tvm.runtime import disco as client
+assert library.disco_publish() == 0
+tvm_ffi.init_ffi_api("runtime.disco", "tvm.runtime.disco._ffi_api")
+session = client.ProcessSession(num_workers=4, num_groups=2, entrypoint="disco_entrypoint")
+ranks = session.get_global_func("runtime.disco.worker_rank")()
+assert [ranks.debug_get_from_remote(worker) for worker in range(4)] == [0, 1, 2, 3]
+host = numpy.arange(6, dtype="float32").reshape(2, 3)
+everywhere = session.empty((2, 3), "float32")
+everywhere.debug_copy_from(3, host)
+assert (everywhere.debug_get_from_remote(3).numpy() == host).all()
+session.sync_worker_0()
+session.shutdown()
+drive()
+""")

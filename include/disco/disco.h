@@ -99,7 +99,8 @@ typedef struct {
   /* What follows is for sessions of worker processes. Everything is copied but the channels. */
   uint32_t stopped_ms;  /* a waiting call declares a worker lost that was stopped (SIGSTOP) so long; 0 = 10000 */
   uint32_t transport;   /* DISCO_TRANSPORT_* */
-  uint64_t arena_bytes; /* address space for each worker's tensors, used as they grow; 0 = the machine's memory */
+  uint64_t arena_bytes; /* address space for each worker's tensors, used as they grow; 0 = the machine's
+                           memory, less with many workers */
   /* The program to start for each worker, as `PROGRAM worker ID WORKERS GROUPS READ_FD WRITE_FD [OPTION...]`. NULL: the
    * environment variable DISCO_WORKER, else `disco` in ../bin from libdisco.so, else beside it, else on PATH. */
   const char *program;
@@ -130,11 +131,13 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_create_threaded(const disco_
 
 /* A session whose worker 0 is a thread of this process and whose other workers are processes: of the library's own pool
  * (options->program), of another one (options->pool_creator), or behind channels. Does not wait for them to start:
- * commands are buffered meanwhile. Arguments travel by value: None, numbers, strings, bytes, dtypes, devices, shapes
- * and tensors (each worker gets a copy-on-write view); anything else is DISCO_TYPE, thread workers only. A worker that
- * dies, or is killed after it was stopped for stopped_ms, makes every later call DISCO_LOST, which names it, but for
- * looking and shutdown. At shutdown processes that do not end within grace_ms are killed. DISCO_VALUE: counts, options,
- * an unknown pool creator; DISCO_MEMORY, DISCO_RUNTIME: the system refused; the pool creator's own error. */
+ * commands are buffered meanwhile. Arguments travel by value: None, numbers, strings, bytes, dtypes, devices, shapes,
+ * errors and tensors (each worker gets a copy-on-write view); anything else is DISCO_TYPE, thread workers only. Debug
+ * reads and writes, and disco_session_put(), carry arrays and maps of these, too. Shutdown waits at most a second for
+ * workers that have not started yet; what was posted for them is lost then. A worker that dies, or is killed after it
+ * was stopped for stopped_ms, makes every later call DISCO_LOST, which names it, but for looking and shutdown. At
+ * shutdown processes that do not end within grace_ms are killed. DISCO_VALUE: counts, options, an unknown pool creator;
+ * DISCO_MEMORY, DISCO_RUNTIME: the system refused; the pool creator's own error. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_create_process(const disco_session_options *options,
                                                                    disco_session **ret_session);
 

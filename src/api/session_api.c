@@ -6,6 +6,7 @@
 
 #include "api/startup.h"
 #include "base/log.h"
+#include "base/settings.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/value.h"
@@ -64,11 +65,10 @@ static disco_status read_options(const disco_session_options *given, disco_sessi
     return dsc_fail(DISCO_VALUE, "options.struct_size is %zu: set it to sizeof(disco_session_options)",
                     given->struct_size);
   memcpy(&options, given, given->struct_size < sizeof(options) ? given->struct_size : sizeof(options));
-  if (options.ring_bytes == 0) options.ring_bytes = DSC_MIN_RING_BYTES;
-  if (options.grace_ms == 0) options.grace_ms = 4000;
-  if (options.slow_warning_ms == 0) options.slow_warning_ms = 5000;
-  if (options.spin_us == 0) options.spin_us = 50;
-  if (options.stopped_ms == 0) options.stopped_ms = 10000;
+#define DEFAULT_OF(name, field, value, unit) \
+  if (options.field == 0) options.field = DSC_DEFAULT_##name;
+  DSC_OPTION_LIST(DEFAULT_OF)
+#undef DEFAULT_OF
   disco_status status = check_counts(options.num_workers, options.num_groups);
   if (status == DISCO_OK)
     status = check_range("ring_bytes", options.ring_bytes, DSC_MIN_RING_BYTES, DSC_MAX_RING_BYTES);

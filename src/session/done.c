@@ -17,11 +17,9 @@ disco_status dsc_done_open(dsc_engine *engine, int *ret_fd) {
   return DISCO_OK;
 }
 
-void dsc_done_look(void *context) {
-  dsc_engine *engine = context;
+/* done_lock held: between the look and the event nobody arms anew. */
+static void look(dsc_engine *engine, int fd) {
   const dsc_segment_header *header = engine->segment.header;
-  int fd = dsc_load_acquire(&engine->done_fd); /* acquire: engine.done_fd */
-  if (fd < 0) return;
   uint64_t armed = atomic_load(&header->armed);
   bool ready = dsc_failure_is_new(engine) || dsc_load_acquire(&header->fault) != DSC_FAULT_NONE;
   bool done = armed != UINT64_MAX;
@@ -30,13 +28,24 @@ void dsc_done_look(void *context) {
   if (ready || done) dsc_event_set(fd);
 }
 
+void dsc_done_look(void *context) {
+  dsc_engine *engine = context;
+  int fd = dsc_load_acquire(&engine->done_fd); /* acquire: engine.done_fd */
+  if (fd < 0) return;
+  (void)dsc_lock_take(&engine->done_lock, NULL); /* held for a look at the status lines */
+  look(engine, fd);
+  dsc_lock_give(&engine->done_lock);
+}
+
 void dsc_done_arm(dsc_engine *engine, uint64_t sequence) {
   dsc_segment_header *header = engine->segment.header;
   int fd = dsc_load_acquire(&engine->done_fd); /* acquire: engine.done_fd */
-  if (fd >= 0) dsc_event_clear(fd);
+  (void)dsc_lock_take(&engine->done_lock, NULL);
+  dsc_event_clear(fd);
   atomic_store(&header->armed, sequence);
   for (int32_t i = 0; i < engine->settings.num_workers; i++)
     dsc_await(&dsc_segment_status(header, i)->awaited_done, sequence);
   dsc_fence(); /* armed, then look who is done: pairs with the worker's done, fence, look who waits */
-  dsc_done_look(engine);
+  look(engine, fd);
+  dsc_lock_give(&engine->done_lock);
 }

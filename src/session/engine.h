@@ -131,7 +131,8 @@ typedef struct dsc_engine {
   int32_t worker0_cpu;      /* constant: where worker 0 is bound, -1: nowhere */
   _Atomic bool object_dead; /* the session object died: the pool's f(0) is due */
   int64_t next_look_ns;     /* under look_lock: when processes are looked at again */
-  _Atomic int done_fd;      /* -1: nobody asked for it */
+  dsc_lock done_lock;
+  _Atomic int done_fd; /* -1: nobody asked for it */
   _Atomic uint32_t ring_workers, pipe_workers;
 } dsc_engine;
 

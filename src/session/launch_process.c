@@ -257,7 +257,13 @@ static disco_status launch_foreign(dsc_engine *engine, const disco_session_optio
     dsc_remote *remote = NULL;
     status = make_remote(engine, i, &remote);
     if (status == DISCO_OK) status = ask_pool(engine, remote);
-    if (status == DISCO_OK) status = introduce(engine, remote);
+    if (status != DISCO_OK) break;
+    status = introduce(engine, remote);
+    if (status == DISCO_VALUE) {
+      char why[256];
+      (void)snprintf(why, sizeof(why), "%s", disco_last_error_text());
+      status = dsc_fail(DISCO_VALUE, "what the process pool answered for worker %d: %s", i, why);
+    }
   }
   return status;
 }
@@ -295,8 +301,18 @@ static disco_status launch_channels(dsc_engine *engine, const disco_session_opti
 
 /* ---- All ---- */
 
+/* Unless it is set: as much address space for each as the machine has memory, but together no more than twice that, or
+ * 512 GiB. */
+static uint64_t default_arena_bytes(int32_t workers) {
+  const uint64_t always = (uint64_t)512 << 30;
+  uint64_t memory = dsc_memory_physical(), all = memory > always / 2 ? memory * 2 : always;
+  uint64_t each = all / (uint64_t)workers;
+  return each < memory ? each : memory;
+}
+
 static disco_status make_arena(dsc_engine *engine) {
-  uint64_t bytes = engine->settings.arena_bytes != 0 ? engine->settings.arena_bytes : dsc_memory_physical();
+  uint64_t bytes = engine->settings.arena_bytes != 0 ? engine->settings.arena_bytes
+                                                     : default_arena_bytes(engine->settings.num_workers);
   disco_status status = dsc_arena_create(bytes, engine->settings.num_workers, &engine->arena);
   if (status == DISCO_OK) status = dsc_arena_range_create(&engine->arena, 0, &engine->arena_range);
   return status;

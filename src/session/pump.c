@@ -167,6 +167,11 @@ static disco_status send_one(dsc_pump *pump, const dsc_record *record, bool *ret
   if (status != DISCO_OK) return status;
   dsc_store_relaxed(&pump->names[sequence % WINDOW], record->name);
   dsc_store_relaxed(&pump->messages[sequence % WINDOW], record->message);
+  if (sequence == dsc_load_relaxed(&pump->line->done) + 1) { /* it will run this next; else the receiver says so */
+    dsc_store_relaxed(&pump->line->function, record->name);
+    dsc_store_relaxed(&pump->line->message, record->message);
+    dsc_store_relaxed(&pump->line->since_ns, dsc_clock_coarse_ns());
+  }
   *ret_last = record->message == DSC_MESSAGE_ShutDown;
   dsc_store_release(&pump->sent, sequence); /* before its answer can come */
   if (!advance(pump, record)) return DISCO_CLOSED;

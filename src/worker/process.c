@@ -170,6 +170,8 @@ disco_status dsc_worker_process(int32_t worker_id, int32_t num_workers, int32_t 
   if (status != DISCO_OK) return status;
   bool ring = map_shared(&hello, &memory) == DISCO_OK;
   status = send_answer(channel, &hello, ring ? DSC_ANSWER_RING : DSC_ANSWER_PIPE, ring ? "" : disco_last_error_text());
+  if (status == DISCO_CLOSED)
+    status = dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
   if (status != DISCO_OK) return status;
   notify_fd = write_fd;
   status = ring ? run_on_ring(&hello, &memory, &notify_fd, &guard->finished)

@@ -413,8 +413,8 @@ static void workers_leave_in_order(void **state) {
     disco_dref_unref(one);
     if (i % 2 == 0) expect_ok(disco_session_shutdown(session));
     disco_session_unref(session);
+    assert_int_equal(await_count(&foreign_pools.closed, closed + i + 1), closed + i + 1);
   }
-  assert_int_equal(await_count(&foreign_pools.closed, closed + rounds), closed + rounds);
   assert_int_equal(atomic_load(&foreign_pools.early), early);
 }
 

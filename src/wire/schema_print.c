@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "wire/codec.h"
+#include "wire/frame.h"
 #include "wire/limits.h"
 #include "wire/schema.h"
 
@@ -47,9 +48,9 @@ static void print_slots(void) {
       "| type index | content |\n"
       "|---|---|\n"
       "| 0 to 63, without 7 to 10 | a plain value: itself |\n"
-      "| 64 and more | a counted object: its address, in workers that are threads; one reference per reader, each "
-      "drops "
-      "its own |\n"
+      "| 64 and more | a counted object: its address, for workers that are threads; one reference per reader, each "
+      "drops its own. In a session of processes the slot's length field says where its packed form is: 16-byte units "
+      "from the start of the record, or, counted from 1, of its side file; 0: it does not travel |\n"
       "| %d | a run of DRefs: `int32` %d, `uint32` count (at least 1), then as many `uint32` register ids, padded to a "
       "multiple of %d bytes; counts as that many values |\n\n"
       "Borrowed forms (7 to 10) never travel: strings and bytes are copied, moved references are read, a `DLTensor*`\n"
@@ -57,9 +58,50 @@ static void print_slots(void) {
       DSC_SLOT_BYTES, DSC_SLOT_DREFS, DSC_SLOT_DREFS, DSC_SLOT_BYTES);
 }
 
+static void print_packed(void) {
+  printf(
+      "## Packed values\n\n"
+      "For readers in other processes: a head of %zu bytes (`int32` type index, `uint32` extra, `uint64` payload) "
+      "and a body,\nboth multiples of %d bytes. Types below 64 have no body: the payload is the value. Of the others "
+      "the payload is the\nsize of the body. Str and Bytes: `uint64` size, bytes. Shape: the numbers. Tensor: ndim, "
+      "dtype, shape, data in row-major\norder. Error: kind, message, backtrace. Array and Map: their elements, in "
+      "explicit debug reads and writes only, at most\n%d deep. Extra %d: the data is in the side file, and the body "
+      "ends with its offset and size.\n\n"
+      "A **side file** is a memfd beside a record or reply: written once, mapped copy-on-write by every reader, "
+      "which opens it\nthrough `/proc/<pid>/fd`. Data of at least %d bytes goes there; so do the packed values "
+      "themselves when they do not fit\nthe record. Its reference (%zu bytes: pid, descriptor, bytes of packed "
+      "values, bytes in all) ends the slots.\n\n",
+      sizeof(dsc_packed), DSC_PACK_ALIGN, DSC_PACK_MAX_NESTING, DSC_PACKED_SIDE, DSC_SIDE_THRESHOLD,
+      sizeof(dsc_side_ref));
+}
+
+static void print_frames(void) {
+  printf("## Frames\n\n"
+         "On a pipe or channel everything travels in frames: this header, then what the kind has. The hello is always "
+         "sent; a\nworker that can map the shared memory answers so and needs no other frame.\n\n");
+  print_fields_head();
+#define PRINT(type, field, meaning) \
+  printf("| %zu | %zu | %s | %s | %s |\n", offsetof(dsc_frame, field), sizeof(type), #field, #type, meaning);
+  DSC_FRAME_FIELDS(PRINT)
+#undef PRINT
+  printf("\n| kind | frame | direction | bytes | what it carries |\n|---:|---|---|---:|---|\n");
+  const size_t sizes[] = {0,
+                          sizeof(dsc_hello),
+                          sizeof(dsc_answer),
+                          sizeof(dsc_command_frame),
+                          sizeof(dsc_done_frame),
+                          sizeof(dsc_reply_frame)};
+#define PRINT(name, number, direction, meaning) \
+  printf("| %d | %s | %s | %zu | %s |\n", number, #name, direction, sizes[number], meaning);
+  DSC_FRAME_LIST(PRINT)
+#undef PRINT
+  printf("\n");
+}
+
 static void print_replies(void) {
   printf("## A reply\n\n"
-         "A frame of the worker's reply ring: the header of %zu bytes and one slot, owned by the reader.\n\n",
+         "A frame of the worker's reply ring: the header of %zu bytes and one slot, owned by the reader; or a packed "
+         "value; or\nthe reference of a side file.\n\n",
          sizeof(dsc_reply));
   print_fields_head();
 #define PRINT(type, field, meaning) \
@@ -83,6 +125,9 @@ static void print_limits(void) {
       {DSC_MIN_RING_BYTES, "smallest command ring, in bytes: twice the largest record"},
       {DSC_MAX_RING_BYTES, "largest command ring, in bytes"},
       {DSC_REPLY_RING_BYTES, "bytes of a worker's reply ring"},
+      {DSC_REPLY_INLINE_BYTES, "bytes of a packed reply in that ring; larger ones go to a side file"},
+      {DSC_SIDE_THRESHOLD, "bytes of a string or tensor from which on it goes to a side file"},
+      {DSC_MAX_SIDE_FILES, "side files of arguments under way in a session; one more waits for the oldest"},
       {DSC_ERROR_SLOT_BYTES, "bytes of a worker's error slot; a longer message or backtrace is cut with a mark"},
   };
   printf("## Limits\n\n| limit | of what |\n|---:|---|\n");
@@ -104,7 +149,9 @@ int main(void) {
   print_messages();
   print_record();
   print_slots();
+  print_packed();
   print_replies();
+  print_frames();
   print_limits();
   return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -101,7 +101,7 @@ static void note_release(void *context, void *data) {
 
 static void a_tensor_over_memory_gives_it_back_once(void **state) {
   (void)state;
-  _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128] = "data";
+  static _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128] = "data"; /* ASan's stack does not keep that alignment */
   int64_t shape[] = {2, 3};
   released seen = {0};
   TVMFFIObjectHandle object = NULL;
@@ -121,7 +121,7 @@ static void a_tensor_over_memory_gives_it_back_once(void **state) {
 
 static void a_tensor_over_memory_can_be_refused(void **state) {
   (void)state;
-  _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128];
+  static _Alignas(DSC_TENSOR_ALIGNMENT) char memory[128];
   const int64_t one[] = {1}, none[] = {0}, negative[] = {-1};
   released seen = {0};
   TVMFFIObjectHandle object = NULL;

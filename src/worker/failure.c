@@ -61,6 +61,15 @@ static bool is_failure_status(uint32_t status) {
   }
 }
 
+/* Never reads past `size`, also in the eyes of a strict checker of strings. NULL without memory. */
+static char *copy_text(const char *bytes, size_t size) {
+  char *text = malloc(size + 1);
+  if (text == NULL) return NULL;
+  memcpy(text, bytes, size);
+  text[size] = 0;
+  return text;
+}
+
 bool dsc_failure_parse(const void *bytes, size_t size, dsc_error *ret_error, uint32_t *ret_name) {
   failure_head head;
   dsc_error_init(ret_error);
@@ -75,8 +84,8 @@ bool dsc_failure_parse(const void *bytes, size_t size, dsc_error *ret_error, uin
   *ret_name = head.name;
   memcpy(ret_error->kind, kind, head.kind_size);
   ret_error->kind[head.kind_size] = 0;
-  ret_error->message = strndup(kind + head.kind_size, head.message_size);
-  ret_error->backtrace = strndup(kind + head.kind_size + head.message_size, head.backtrace_size);
+  ret_error->message = copy_text(kind + head.kind_size, head.message_size);
+  ret_error->backtrace = copy_text(kind + head.kind_size + head.message_size, head.backtrace_size);
   return true;
 }
 

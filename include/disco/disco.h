@@ -82,7 +82,8 @@ enum {
   DISCO_TRANSPORT_PIPE = 1, /* the pipe alone */
 };
 
-/* A line that a worker printed, without its newline; longer ones than 4096 bytes come in pieces. `stream` is 1 or 2.
+/* A line that a worker printed, as "[worker 3] text", without its newline; longer ones than 4096 bytes come in pieces.
+ * `stream` is 1 or 2.
  * Called on a thread of the library, one call at a time in a process; must not call libdisco. */
 typedef void (*disco_output_fn)(void *context, int32_t worker, int stream, const char *line, size_t size);
 
@@ -109,7 +110,8 @@ typedef struct {
   const char *const *libraries; /* shared libraries, NULL: each worker loads them in order; their constructors register
                                    functions (also in this process, for worker 0) */
   const int32_t *cpus;          /* one CPU for each worker, -1: anywhere; NULL: nobody is bound */
-  disco_output_fn output;       /* gets what workers print, line by line; NULL: their output is the controller's */
+  disco_output_fn output;       /* gets what workers print, line by line; NULL: stdout is the
+                                     controller's, stderr is passed on to its own */
   void *output_context;
   /* A pool written by somebody else: the name of the global function that makes it, and what to hand to it. NULL: the
    * library's own. */

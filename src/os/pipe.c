@@ -219,7 +219,9 @@ int dsc_poller_wait(int poller, dsc_poll_event *events, int max, int64_t timeout
 void dsc_fd_write_if_ready(int fd, const void *bytes, size_t size) {
   enum { AT_ONCE = 4096 }; /* a pipe that polls writable takes this many without blocking */
   struct pollfd look = {.fd = fd, .events = POLLOUT};
-  size_t moved = 0;
-  if (poll(&look, 1, 0) != 1 || (look.revents & POLLOUT) == 0) return;
-  (void)dsc_fd_write(fd, bytes, size < AT_ONCE ? size : AT_ONCE, &moved);
+  for (size_t done = 0, moved = 0; done < size; done += moved) {
+    size_t piece = size - done < AT_ONCE ? size - done : AT_ONCE;
+    if (poll(&look, 1, 0) != 1 || (look.revents & POLLOUT) == 0) return;
+    if (dsc_fd_write(fd, (const char *)bytes + done, piece, &moved) != DSC_IO_MORE) return;
+  }
 }

@@ -28,7 +28,7 @@ typedef enum {
  * error leaves errno's sentence in the thread's error. */
 dsc_io dsc_fd_read(int fd, void *bytes, size_t size, size_t *ret_moved);
 dsc_io dsc_fd_write(int fd, const void *bytes, size_t size, size_t *ret_moved);
-/* Write at most 4096 bytes to a descriptor that may block, if it would not; else they are dropped. */
+/* Write to a descriptor that may block, as long as it would not; the rest is dropped. */
 void dsc_fd_write_if_ready(int fd, const void *bytes, size_t size);
 /* Sleep until `fd` is readable (or writable), the peer hung up, or `stop_fd` (-1: none) is readable; at most timeout_ms
  * (-1: for ever). Returns true when `fd` is ready, hung up or broken, false for stop (which goes before) and timeout.

@@ -118,7 +118,7 @@ static void pass_on(void *context, int32_t worker, int stream, const char *line,
   (void)context;
   (void)worker;
   (void)stream;
-  char bytes[DSC_OUTPUT_LINE + 1];
+  char bytes[DSC_OUTPUT_LINE + 33];
   memcpy(bytes, line, size);
   bytes[size] = '\n';
   dsc_fd_write_if_ready(2, bytes, size + 1);

@@ -43,8 +43,13 @@ static void keep_tail(dsc_remote *remote, const char *bytes, size_t size) {
   remote->tail_size = keep + size;
 }
 
+/* One line, or a piece of a long one, ready to be printed. */
 static void forward(const dsc_remote *remote, int stream, const char *line, size_t size) {
-  if (remote->output_fn != NULL) remote->output_fn(remote->output_context, remote->worker, stream, line, size);
+  char text[DSC_OUTPUT_LINE + 32];
+  if (remote->output_fn == NULL) return;
+  size_t prefix = (size_t)snprintf(text, 32, "[worker %d] ", remote->worker);
+  memcpy(text + prefix, line, size);
+  remote->output_fn(remote->output_context, remote->worker, stream, text, prefix + size);
 }
 
 /* Hand out whole lines; a last one without a newline when it ended or is too long. */

@@ -217,6 +217,17 @@ static bool slot_may_come(const TVMFFIAny *slot) {
   }
 }
 
+/* What a handler reads without counting: each a slot of its own. */
+static uint32_t values_needed(uint8_t message) {
+  switch (message) {
+  case DSC_MESSAGE_GetGlobalFunc: return 2;
+  case DSC_MESSAGE_DebugSetRegister:
+  case DSC_MESSAGE_CopyFromWorker0:
+  case DSC_MESSAGE_CopyToWorker0: return 1;
+  default: return 0;
+  }
+}
+
 disco_status dsc_record_check(const dsc_record *record, uint64_t bytes) {
   uint64_t slots = bytes >= sizeof(*record) ? (uint64_t)record->num_slots * DSC_SLOT_BYTES : 0;
   uint64_t side = bytes >= sizeof(*record) && (record->flags & DSC_RECORD_SIDE) ? sizeof(dsc_side_ref) : 0;
@@ -224,6 +235,9 @@ disco_status dsc_record_check(const dsc_record *record, uint64_t bytes) {
     return dsc_fail(DISCO_LOST, "a command of %llu bytes is shorter than its parts", (unsigned long long)bytes);
   if (dsc_message_name(record->message) == NULL)
     return dsc_fail(DISCO_LOST, "a command has the unknown number %u", record->message);
+  if (record->num_args < values_needed(record->message))
+    return dsc_fail(DISCO_LOST, "a %s has %u values only", dsc_message_name(record->message), record->num_args);
+  if (record->reg >= DSC_IDPOOL_MAX) return dsc_fail(DISCO_LOST, "a command names register %u", record->reg);
   const char *at = dsc_record_slots(record), *end = at + slots - side;
   for (uint32_t i = 0; i < record->num_args;) {
     const TVMFFIAny *slot = (const TVMFFIAny *)at;
@@ -232,7 +246,8 @@ disco_status dsc_record_check(const dsc_record *record, uint64_t bytes) {
     bool good = room >= size;
     if (good && slot->type_index == DSC_SLOT_DREFS) {
       taken = ((const dsc_dref_run *)at)->count;
-      good = taken >= 1 && taken <= record->num_args - i && (size = dsc_dref_run_bytes(taken)) <= room;
+      good = taken >= 1 && taken <= record->num_args - i && (size = dsc_dref_run_bytes(taken)) <= room &&
+             i >= values_needed(record->message);
     } else if (good) {
       good = slot_may_come(slot);
     }

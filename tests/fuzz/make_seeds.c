@@ -8,6 +8,7 @@
 #include "ffi/function.h"
 #include "ffi/tensor.h"
 #include "fuzz.h"
+#include "wire/codec.h"
 #include "wire/frame.h"
 #include "wire/limits.h"
 #include "wire/pack.h"
@@ -212,6 +213,71 @@ static void seed_hellos(void) {
   seed_segment("segment_1024", 1024, 4, 1 << 18, 8192);
 }
 
+/* ---- Commands to a worker ---- */
+
+/* A growing list of frames' bodies, each behind its 16-bit size. */
+typedef struct {
+  size_t size;
+  _Alignas(16) uint8_t bytes[4096];
+} command_list;
+
+static void add_command(command_list *list, uint8_t message, uint8_t flags, uint32_t reg, uint32_t target,
+                        const void *slots, size_t slot_bytes, uint16_t num_args, const void *side, size_t side_bytes) {
+  const uint64_t head[3] = {0, sizeof(dsc_record) + slot_bytes, side_bytes};
+  dsc_record record = {.message = message,
+                       .flags = flags,
+                       .sequence = 1,
+                       .reg = reg,
+                       .target = target,
+                       .num_args = num_args,
+                       .num_slots = (uint16_t)(slot_bytes / DSC_SLOT_BYTES)};
+  size_t body = sizeof(head) + sizeof(record) + slot_bytes + side_bytes;
+  uint8_t *at = list->bytes + list->size;
+  *at++ = (uint8_t)body;
+  *at++ = (uint8_t)(body >> 8);
+  memcpy(at, head, sizeof(head));
+  memcpy(at + sizeof(head), &record, sizeof(record));
+  if (slot_bytes > 0) memcpy(at + sizeof(head) + sizeof(record), slots, slot_bytes);
+  if (side_bytes > 0) memcpy(at + sizeof(head) + sizeof(record) + slot_bytes, side, side_bytes);
+  list->size += 2 + body;
+}
+
+static void seed_commands(void) {
+  command_list list = {0};
+  TVMFFIAny name[2] = {{.type_index = kTVMFFISmallStr, .zero_padding = 4, .v_bytes = "echo"}, dsc_none()};
+  const TVMFFIAny numbers[2] = {dsc_int(-1), dsc_int(7)};
+  struct {
+    dsc_dref_run run;
+    uint32_t ids[2];
+  } drefs = {{DSC_SLOT_DREFS, 2}, {1, 5}};
+  /* A string of 8 bytes: its slot, then its packed form. */
+  struct {
+    TVMFFIAny slot;
+    dsc_packed packed;
+    uint64_t size;
+    char text[8];
+  } text = {{.type_index = kTVMFFIStr, .zero_padding = 3}, {kTVMFFIStr, 0, 16}, 8, "abcdefgh"};
+  add_command(&list, DSC_MESSAGE_GetGlobalFunc, 0, 1, 0, name, sizeof(name), 2, NULL, 0);
+  add_command(&list, DSC_MESSAGE_CallPacked, 0, 2, 1, numbers, sizeof(numbers), 2, NULL, 0);
+  add_command(&list, DSC_MESSAGE_CallPacked, 0, 3, 1, &drefs, sizeof(drefs), 2, NULL, 0);
+  add_command(&list, DSC_MESSAGE_DebugSetRegister, DSC_RECORD_OBJECTS, 4, 1, &text, sizeof(text), 1, NULL, 0);
+  add_command(&list, DSC_MESSAGE_DebugGetFromRemote, 0, 4, 1, NULL, 0, 0, NULL, 0);
+  write_seed("command", "calls", NULL, 0, list.bytes, list.size);
+  list.size = 0;
+  add_command(&list, DSC_MESSAGE_Resume, 0, 0, 0, numbers, 16, 1, NULL, 0);
+  add_command(&list, DSC_MESSAGE_KillReg, 0, 1, 0, NULL, 0, 0, NULL, 0);
+  add_command(&list, DSC_MESSAGE_ShutDown, 0, 0, 0, NULL, 0, 0, NULL, 0);
+  write_seed("command", "endings", NULL, 0, list.bytes, list.size);
+  list.size = 0;
+  struct {
+    TVMFFIAny slot;
+    dsc_side_ref ref;
+  } in_side = {{.type_index = kTVMFFIStr, .zero_padding = 1}, {1, 3, 0, 0, 32}};
+  add_command(&list, DSC_MESSAGE_DebugSetRegister, DSC_RECORD_OBJECTS | DSC_RECORD_SIDE | DSC_RECORD_CONTAINERS, 4, 1,
+              &in_side, sizeof(in_side), 1, &text.packed, 32);
+  write_seed("command", "side", NULL, 0, list.bytes, list.size);
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) {
     (void)fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
@@ -223,5 +289,6 @@ int main(int argc, char **argv) {
   seed_values();
   seed_failures();
   seed_hellos();
+  seed_commands();
   return 0;
 }

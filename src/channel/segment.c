@@ -41,7 +41,7 @@ disco_status dsc_segment_create(const dsc_segment_layout *layout, dsc_segment *r
   disco_status status = dsc_random(plan.nonce, sizeof(plan.nonce));
   if (status == DISCO_OK) status = dsc_random(&plan.session, sizeof(plan.session));
   if (status != DISCO_OK) return status;
-  plan.session |= 1;
+  plan.session |= 1; /* never 0 */
   plan.controller_pid = dsc_own_pid();
   dsc_store_relaxed(&plan.armed, UINT64_MAX);
   dsc_segment segment = {0};
@@ -137,7 +137,7 @@ void dsc_error_slot_write(dsc_error_slot *slot, const void *bytes, size_t size) 
 }
 
 bool dsc_error_slot_read(const dsc_error_slot *slot, void *ret_bytes, size_t size) {
-  const int64_t patience_ns = 1000000000;
+  const int64_t patience_ns = 20 * 1000000; /* a writer takes microseconds; one that was stopped or died never ends */
   int64_t end = 0;
   for (;;) {
     uint64_t before = dsc_load_acquire(&slot->version); /* acquire: slot.version */

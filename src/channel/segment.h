@@ -61,7 +61,7 @@ typedef struct {
 } dsc_error_slot;
 
 typedef struct {
-  uint64_t magic;
+  _Atomic uint64_t magic; /* 0: nobody may attach any more */
   uint32_t version;
   int32_t num_workers, num_groups;
   uint32_t error_slot_bytes;
@@ -78,7 +78,8 @@ typedef struct {
   _Alignas(DSC_CACHE_LINE) dsc_doorbell controllers;
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t failures; /* how many failures were ever stored, by all workers */
   _Atomic uint32_t fault;                             /* DSC_FAULT_*: every wait ends */
-  _Atomic uint64_t armed; /* the done descriptor: whoever passes this command says so; UINT64_MAX: nobody asked */
+  _Atomic uint64_t unwanted; /* nobody waits for replies to commands up to this one: written under the reply lock */
+  _Atomic uint64_t armed;    /* the done descriptor: whoever passes this command says so; UINT64_MAX: nobody asked */
 } dsc_segment_header;
 
 typedef struct {

@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +23,12 @@ static disco_status refuse(const char *call, size_t bytes, int error) {
                   strerrorname_np(error), hint);
 }
 
+/* Growing a file past this limit is not an error but a signal that ends the process. */
+static bool is_past_file_limit(size_t bytes) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && bytes > limit.rlim_cur;
+}
+
 disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memory) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   bytes = (bytes + page - 1) / page * page;
@@ -27,7 +36,9 @@ disco_status dsc_shared_memory_create(size_t bytes, dsc_shared_memory *ret_memor
   if (fd < 0) return refuse("memfd_create", bytes, errno);
   disco_status status = DISCO_OK;
   void *base = MAP_FAILED;
-  if (ftruncate(fd, (off_t)bytes) != 0) {
+  if (is_past_file_limit(bytes)) {
+    status = refuse("ftruncate", bytes, EFBIG);
+  } else if (ftruncate(fd, (off_t)bytes) != 0) {
     status = refuse("ftruncate", bytes, errno);
   } else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     status = refuse("sealing", bytes, errno);
@@ -133,3 +144,12 @@ disco_status dsc_random(void *bytes, size_t size) {
 }
 
 int64_t dsc_own_pid(void) { return (int64_t)getpid(); }
+
+int64_t dsc_own_pid_in_proc(void) {
+  char link[32] = "";
+  ssize_t size = readlink("/proc/self", link, sizeof(link) - 1);
+  int64_t pid = size > 0 ? strtoll(link, NULL, 10) : 0;
+  return pid > 0 ? pid : dsc_own_pid();
+}
+
+int64_t dsc_parent_pid(void) { return (int64_t)getppid(); }

@@ -46,5 +46,8 @@ disco_status dsc_foreign_fd_open(int64_t pid, int fd, int *ret_fd);
 /* Random bytes of the kernel's. */
 disco_status dsc_random(void *bytes, size_t size);
 int64_t dsc_own_pid(void);
+/* The number by which /proc knows this process: another one when that is of an outer namespace. */
+int64_t dsc_own_pid_in_proc(void);
+int64_t dsc_parent_pid(void);
 
 #endif

@@ -5,11 +5,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -217,11 +219,24 @@ int dsc_poller_wait(int poller, dsc_poll_event *events, int max, int64_t timeout
 }
 
 void dsc_fd_write_if_ready(int fd, const void *bytes, size_t size) {
-  enum { AT_ONCE = 4096 }; /* a pipe that polls writable takes this many without blocking */
-  struct pollfd look = {.fd = fd, .events = POLLOUT};
-  for (size_t done = 0, moved = 0; done < size; done += moved) {
-    size_t piece = size - done < AT_ONCE ? size - done : AT_ONCE;
-    if (poll(&look, 1, 0) != 1 || (look.revents & POLLOUT) == 0) return;
-    if (dsc_fd_write(fd, (const char *)bytes + done, piece, &moved) != DSC_IO_MORE) return;
+  struct stat info;
+  if (fstat(fd, &info) != 0) return;
+  if (S_ISSOCK(info.st_mode)) {
+    (void)send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return;
   }
+  if (S_ISREG(info.st_mode)) { /* never blocks, and its position is shared with whoever else writes there */
+    ssize_t ignored = write(fd, bytes, size);
+    (void)ignored;
+    return;
+  }
+  /* A terminal or pipe: polling first promises nothing, since others write there, too. O_NONBLOCK belongs to the open
+   * file, so we open it anew for ourselves. */
+  char path[32];
+  size_t moved = 0;
+  (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+  int mine = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (mine < 0) return;
+  (void)dsc_fd_write(mine, bytes, size, &moved);
+  close(mine);
 }

@@ -237,14 +237,22 @@ static void stop_now(dsc_engine *engine) {
   if (engine->has_processes) dsc_remotes_give_up_starting(engine);
   bool posted = post_until(engine, deadline);
   int32_t left = posted ? join_until(engine, deadline) : threads_of(engine);
-  if (engine->has_processes) stop_processes(engine, posted ? deadline : 0);
+  if (engine->has_processes) {
+    stop_processes(engine, posted ? deadline : 0);
+    dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* nobody will do what is still waited for */
+  }
   if (left > 0) {
     const int64_t last_look_ms = 100;
     dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* idle workers and blocked callers leave now */
     left = join_until(engine, dsc_clock_deadline_ns(last_look_ms));
     if (left > 0) abandon(engine, left);
   }
-  if (engine->has_processes) dsc_remotes_free(engine);
+  if (engine->has_processes) {
+    dsc_remotes_free(engine);
+    dsc_side_drop_all(engine);
+    dsc_shared_memory_seclude(&engine->segment.memory);
+    dsc_fd_close(&engine->arena.fd);
+  }
   (void)dsc_lock_take(&engine->lock, NULL);
   dsc_collect_failures(engine);
   dsc_lock_give(&engine->lock);

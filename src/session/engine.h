@@ -126,6 +126,8 @@ typedef struct dsc_engine {
   dsc_lock side_lock;
   dsc_side_file *side_files, **last_side_file; /* under side_lock: oldest first */
   _Atomic uint32_t num_side_files;             /* written under side_lock */
+  int64_t side_nap_ns;                         /* worker 0's: how long until it looks again */
+  uint32_t side_seen;                          /* worker 0's: how many there were when it looked last */
   _Atomic uint64_t side_bytes;                 /* ever written */
   dsc_lock look_lock;
   int32_t worker0_cpu;      /* constant: where worker 0 is bound, -1: nowhere */
@@ -197,7 +199,7 @@ typedef struct {
 /* ---- side.c ---- */
 /* Make and fill the side file for these values, if they need one. Waits when too many are under way. */
 disco_status dsc_side_prepare(dsc_engine *engine, dsc_command *command, unsigned allowed, const char *what,
-                              dsc_travel *travel, dsc_side_ref *ret_ref, dsc_side_file **ret_file);
+                              int64_t deadline_ns, dsc_travel *travel, dsc_side_ref *ret_ref, dsc_side_file **ret_file);
 /* The command was posted (sequence) or not (0): keep the file until all have done it, or let it go. */
 void dsc_side_posted(dsc_engine *engine, dsc_side_file *file, uint64_t sequence);
 /* Let go what every worker has done. Never waits. True while some are left. */

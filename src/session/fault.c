@@ -34,7 +34,7 @@ static void describe_others(const dsc_engine *engine, int32_t culprit, dsc_text 
 }
 
 static const char *place_of(const dsc_engine *engine, int32_t worker) {
-  return engine->remotes != NULL && engine->remotes[worker] != NULL ? "process" : "thread of process";
+  return engine->has_processes && worker > 0 ? "process" : "thread of process";
 }
 
 /* The four lines: cause, culprit, state, what to try. */
@@ -116,11 +116,12 @@ static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
 
 /* The four lines of a loss, and behind them what the worker printed last. */
 static char *compose_loss(const dsc_engine *engine, const dsc_error *error, const dsc_loss *loss) {
+  const dsc_status_line *line = dsc_segment_status(engine->segment.header, loss->worker);
   dsc_text text = DSC_TEXT_INIT;
   dsc_text_add(&text, "%s: %s", error->kind, error->message != NULL ? error->message : "");
   dsc_text_add(&text, "\n  it was worker %d of %d (group %d, process %" PRId64 " on %s), ", error->worker,
                engine->settings.num_workers, error->group, error->pid, error->host != NULL ? error->host : "?");
-  if (error->pid <= 0)
+  if (dsc_load_relaxed(&line->pid) == 0)
     dsc_text_add(&text, "and had not started yet");
   else if (error->function != NULL)
     dsc_text_add(&text, "in `%s`, command %" PRIu64, error->function, error->sequence);
@@ -151,7 +152,7 @@ static void note_loss(dsc_engine *engine, const dsc_loss *loss) {
   error.message = dsc_text_take(&message);
   error.worker = loss->worker;
   error.group = loss->worker / (engine->settings.num_workers / engine->settings.num_groups);
-  error.pid = dsc_load_relaxed(&line->pid);
+  error.pid = dsc_load_relaxed(&line->pid) != 0 ? dsc_load_relaxed(&line->pid) : loss->pid;
   error.signal_number = loss->signal_number;
   error.exit_status = loss->exit_status;
   error.sequence = done + 1;
@@ -160,7 +161,6 @@ static void note_loss(dsc_engine *engine, const dsc_loss *loss) {
   if (name == NULL && busy) name = dsc_message_name(dsc_load_relaxed(&line->message));
   if (name != NULL && busy) error.function = strdup(name);
   error.text = compose_loss(engine, &error, loss);
-  if (error.pid <= 0) error.pid = loss->pid;
   add_history(engine, &error);
   if (engine->lost.status == DISCO_OK)
     engine->lost = error;

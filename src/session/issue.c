@@ -128,11 +128,22 @@ void dsc_publish_releases(dsc_engine *engine) {
   dsc_leave(engine);
 }
 
+/* Some worker is not done with a large argument: look again soon, and less often while nothing moves. */
+static int64_t side_nap(dsc_engine *engine) {
+  const int64_t shortest = 10 * 1000000, longest = (int64_t)2000 * 1000000;
+  uint32_t files = dsc_load_relaxed(&engine->num_side_files);
+  bool moved = files != engine->side_seen;
+  engine->side_seen = files;
+  engine->side_nap_ns = moved || engine->side_nap_ns == 0 ? shortest : engine->side_nap_ns * 2;
+  if (engine->side_nap_ns > longest) engine->side_nap_ns = longest;
+  return engine->side_nap_ns;
+}
+
 int64_t dsc_publish_before_sleep(dsc_engine *engine) {
   enum { RETRY_NS = 10 * 1000000 };
   bool large = engine->has_processes && dsc_side_collect(engine); /* freed soon after the last worker is done with it */
   if (dsc_idpool_waiting(&engine->registers) == 0 || dsc_load_relaxed(&engine->state) != DSC_READY)
-    return large ? RETRY_NS : INT64_MAX;
+    return large ? side_nap(engine) : INT64_MAX;
   if (!dsc_lock_try(&engine->lock)) return RETRY_NS;
   uint64_t before = dsc_load_relaxed(&engine->sequence);
   (void)post_releases(engine);

@@ -69,10 +69,10 @@ enum { CHILD_READ = 3, CHILD_WRITE = 4, MAX_LIBRARIES = 256 };
 
 static disco_status prepare_pool(const dsc_engine *engine, const disco_session_options *options, own_pool *ret_pool) {
   int libraries = 0;
+  *ret_pool = (own_pool){.options = options};
   while (options->libraries != NULL && options->libraries[libraries] != NULL) libraries++;
   if (libraries > MAX_LIBRARIES)
     return dsc_fail(DISCO_VALUE, "option libraries lists %d libraries, at most %d", libraries, MAX_LIBRARIES);
-  *ret_pool = (own_pool){.options = options};
   ret_pool->program = options->program != NULL ? strdup(options->program) : dsc_worker_program();
   ret_pool->argv = dsc_alloc((size_t)(2 * libraries + 10) * sizeof(char *), "a command line");
   if (ret_pool->program == NULL || ret_pool->argv == NULL) return DISCO_MEMORY;
@@ -358,6 +358,13 @@ static int64_t drain_before_sleep(dsc_wait *wait) {
 
 static bool wait_for(dsc_remote *remote, bool (*ready)(dsc_wait *), int64_t deadline_ns) {
   dsc_engine *engine = remote->engine;
+  if (remote->is_child && remote->token == 0) { /* started, but the monitor refused it: nobody would tell us */
+    enum { KILLED_MS = 1000 };
+    (void)dsc_process_signal(remote->pidfd, 9);
+    (void)dsc_process_wait(remote->pidfd, KILLED_MS);
+    dsc_store_release(&remote->state, DSC_REMOTE_GONE);
+    return true;
+  }
   remote_wait wait = {
       {.ready = ready, .before_sleep = drain_before_sleep, .doorbell = &engine->segment.header->controllers},
       remote,
@@ -414,7 +421,11 @@ void dsc_remotes_free(dsc_engine *engine) {
     dsc_remote *remote = engine->remotes[i];
     if (remote == NULL) continue;
     dsc_monitor_remove(remote);
+    (void)dsc_lock_take(&engine->look_lock, NULL); /* a waiting call may be looking at it */
+    engine->remotes[i] = NULL;
+    dsc_lock_give(&engine->look_lock);
     dsc_pump_stop(remote->pump);
+    if (remote->read_fd == remote->write_fd) remote->write_fd = -1; /* one socket, given twice */
     dsc_fd_close(&remote->read_fd);
     dsc_fd_close(&remote->write_fd);
     dsc_fd_close(&remote->output[0].fd);
@@ -422,6 +433,5 @@ void dsc_remotes_free(dsc_engine *engine) {
     if (remote->is_child && remote->pidfd >= 0) dsc_process_reap(remote->pidfd);
     dsc_fd_close(&remote->pidfd);
     free(remote);
-    engine->remotes[i] = NULL;
   }
 }

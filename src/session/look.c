@@ -93,7 +93,9 @@ enum { LOOKS = 10, WARN_AT = 5 };
 /* One process. look_lock held. */
 static void look_at(dsc_engine *engine, dsc_remote *remote) {
   dsc_watch *watch = &engine->watch[remote->worker];
-  bool alive = remote->pid > 0 && dsc_load_acquire(&remote->state) != DSC_REMOTE_GONE;
+  uint32_t state = dsc_load_acquire(&remote->state); /* acquire: remote.state, pid and pidfd are there */
+  /* Only where the number means something here: a channel's worker may live on another host. */
+  bool alive = state != DSC_REMOTE_GONE && (remote->is_child || (state == DSC_REMOTE_RING && remote->pidfd >= 0));
   if (!alive || dsc_process_state(remote->pid) != 'T') { /* t: a debugger has it */
     watch->stopped_looks = 0;
     return;
@@ -114,8 +116,11 @@ static void look_at(dsc_engine *engine, dsc_remote *remote) {
 void dsc_look_at_processes(dsc_engine *engine) {
   if (!dsc_lock_try(&engine->look_lock)) return; /* somebody looks already */
   int64_t now = dsc_clock_now_ns();
+  int64_t interval = (int64_t)engine->settings.stopped_ms * 1000000 / LOOKS;
   if (now >= engine->next_look_ns) {
-    engine->next_look_ns = now + (int64_t)engine->settings.stopped_ms * 1000000 / LOOKS;
+    bool afresh = now > engine->next_look_ns + 2 * interval; /* nobody has waited for a while */
+    engine->next_look_ns = now + interval;
+    for (int32_t i = 0; afresh && i < engine->settings.num_workers; i++) engine->watch[i].stopped_looks = 0;
     for (int32_t i = 0; i < engine->settings.num_workers; i++)
       if (engine->remotes[i] != NULL) look_at(engine, engine->remotes[i]);
   }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "channel/pipe.h"
 #include "os/pipe.h"
 #include "os/thread.h"
@@ -15,6 +14,8 @@ enum { LAST_WORDS_NS = 200 * 1000000 }; /* between the end of its pipe and the k
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything here, and the remotes' own fields */
 static dsc_list watched = {&watched, &watched};
+static const dsc_remote *forwarding; /* whose line the callback has at this moment */
+static pthread_cond_t forwarded = PTHREAD_COND_INITIALIZER;
 static uint64_t last_token;
 static int poller = -1, wake = -1; /* wake: a deadline was set by another thread */
 static bool running, hooked;
@@ -43,13 +44,19 @@ static void keep_tail(dsc_remote *remote, const char *bytes, size_t size) {
   remote->tail_size = keep + size;
 }
 
-/* One line, or a piece of a long one, ready to be printed. */
+/* One line, or a piece of a long one, ready to be printed. User code: without the lock, which others need to fork or to
+ * make a session. The remote stays, see dsc_monitor_remove(). */
 static void forward(const dsc_remote *remote, int stream, const char *line, size_t size) {
   char text[DSC_OUTPUT_LINE + 32];
-  if (remote->output_fn == NULL) return;
+  if (remote->output_fn == NULL || remote->leaving) return;
   size_t prefix = (size_t)snprintf(text, 32, "[worker %d] ", remote->worker);
   memcpy(text + prefix, line, size);
+  forwarding = remote;
+  pthread_mutex_unlock(&lock);
   remote->output_fn(remote->output_context, remote->worker, stream, text, prefix + size);
+  pthread_mutex_lock(&lock);
+  forwarding = NULL;
+  pthread_cond_broadcast(&forwarded);
 }
 
 /* Hand out whole lines; a last one without a newline when it ended or is too long. */
@@ -153,9 +160,17 @@ static void ended(dsc_remote *remote, const dsc_process_end *end) {
   dsc_doorbell_ring(&engine->segment.header->controllers);
 }
 
+/* What a pump has not read yet may tell what its worker did last: wait for the end of the channel, but not for long. */
 static void process_event(dsc_remote *remote) {
-  dsc_process_end end;
-  if (dsc_process_has_ended(remote->pidfd, &end)) ended(remote, &end); /* else a stale event */
+  dsc_poller_remove(poller, remote->pidfd); /* else the event repeats until it was reaped */
+  if (!dsc_process_has_ended(remote->pidfd, &remote->end)) {
+    remote->look_again_at_ns = dsc_clock_now_ns() + LAST_WORDS_NS; /* a debugger holds it in its last moment */
+  } else if (remote->pump != NULL && !remote->pipe_ended) {
+    remote->process_ended = true;
+    remote->kill_at_ns = dsc_clock_now_ns() + LAST_WORDS_NS;
+  } else {
+    ended(remote, &remote->end);
+  }
 }
 
 /* Nothing more will come from it. If it is ending, its process says so in a moment; else it broke the protocol. */
@@ -163,7 +178,9 @@ static void pipe_ended(dsc_remote *remote) {
   if (remote->pipe_ended) return;
   remote->pipe_ended = true;
   if (remote->pump == NULL && remote->read_fd >= 0) dsc_poller_remove(poller, remote->read_fd);
-  if (remote->pidfd < 0)
+  if (remote->process_ended)
+    ended(remote, &remote->end);
+  else if (remote->pidfd < 0)
     ended(remote, NULL);
   else
     remote->kill_at_ns = dsc_clock_now_ns() + LAST_WORDS_NS;
@@ -208,14 +225,13 @@ static void take_answer(dsc_remote *remote) {
   if (remote->pidfd < 0 &&
       answer->mode == DSC_ANSWER_RING) { /* else it may live where its number means nothing to us */
     remote->pidfd = dsc_process_open(remote->pid);
-    if (remote->pidfd >= 0) (void)dsc_poller_add(poller, remote->pidfd, token_of(remote, KIND_PROCESS));
+    if (remote->pidfd >= 0 && dsc_poller_add(poller, remote->pidfd, token_of(remote, KIND_PROCESS)) != DISCO_OK)
+      dsc_fd_close(&remote->pidfd); /* then the end of its pipe is its end */
   }
   bool ring = answer->mode == DSC_ANSWER_RING;
   dsc_store_release(&remote->state, ring ? DSC_REMOTE_RING : DSC_REMOTE_PIPE);
   dsc_add_relaxed(ring ? &engine->ring_workers : &engine->pipe_workers, 1);
   if (!ring) {
-    dsc_log(DSC_LOG_INFO, "worker %d is fed through its pipe: %.*s", remote->worker, DSC_REASON_MAX - 1,
-            answer->reason);
     start_pump(remote);
   }
   dsc_doorbell_ring(&engine->segment.header->controllers);
@@ -261,13 +277,19 @@ static int64_t look_at_deadlines(void) {
   int64_t now = dsc_clock_now_ns(), next = INT64_MAX;
   for (dsc_list *at = watched.next; at != &watched; at = at->next) {
     dsc_remote *remote = dsc_list_entry(at, dsc_remote, link);
-    if (remote->kill_at_ns == 0) continue;
-    if (remote->kill_at_ns <= now) {
-      remote->kill_at_ns = 0;
-      break_locked(remote, "closed its pipe and lived on");
-    } else if (remote->kill_at_ns < next) {
-      next = remote->kill_at_ns;
+    if (remote->look_again_at_ns != 0 && remote->look_again_at_ns <= now) {
+      remote->look_again_at_ns = 0;
+      (void)dsc_poller_add(poller, remote->pidfd, token_of(remote, KIND_PROCESS));
     }
+    if (remote->kill_at_ns != 0 && remote->kill_at_ns <= now) {
+      remote->kill_at_ns = 0;
+      if (remote->process_ended)
+        ended(remote, &remote->end);
+      else
+        break_locked(remote, "closed its pipe and lived on");
+    }
+    if (remote->kill_at_ns != 0 && remote->kill_at_ns < next) next = remote->kill_at_ns;
+    if (remote->look_again_at_ns != 0 && remote->look_again_at_ns < next) next = remote->look_again_at_ns;
   }
   return next == INT64_MAX ? -1 : (next - now) / 1000000 + 1;
 }
@@ -300,6 +322,7 @@ static void after_fork(void) { pthread_mutex_unlock(&lock); }
 static void in_child(void) {
   for (dsc_list *at = watched.next; at != &watched; at = at->next) {
     dsc_remote *remote = dsc_list_entry(at, dsc_remote, link);
+    if (remote->read_fd == remote->write_fd) remote->write_fd = -1;
     dsc_fd_close(&remote->read_fd);
     dsc_fd_close(&remote->write_fd);
     dsc_fd_close(&remote->pidfd);
@@ -310,6 +333,8 @@ static void in_child(void) {
   dsc_fd_close(&poller);
   dsc_fd_close(&wake);
   running = false;
+  forwarding = NULL;
+  forwarded = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
   pthread_mutex_unlock(&lock);
 }
 
@@ -322,6 +347,7 @@ static disco_status start(void) {
   if (status == DISCO_OK && wake < 0) {
     status = dsc_event_create(&wake);
     if (status == DISCO_OK) status = dsc_poller_add(poller, wake, 0);
+    if (status != DISCO_OK) dsc_fd_close(&wake);
   }
   if (status == DISCO_OK) status = dsc_thread_start("disco monitor", monitor_main, NULL, &thread);
   if (status != DISCO_OK) return status;
@@ -353,6 +379,8 @@ disco_status dsc_monitor_add(dsc_remote *remote) {
 
 void dsc_monitor_remove(dsc_remote *remote) {
   pthread_mutex_lock(&lock);
+  remote->leaving = true;
+  while (forwarding == remote) pthread_cond_wait(&forwarded, &lock);
   dsc_list_remove(&remote->link);
   if (poller >= 0) {
     stop_watching(remote);
@@ -371,8 +399,8 @@ void dsc_remote_break(dsc_remote *remote, const char *reason) {
 void dsc_remote_channel_ended(dsc_remote *remote, const char *reason) {
   pthread_mutex_lock(&lock);
   const dsc_status_line *line = dsc_segment_status(remote->engine->segment.header, remote->worker);
-  if (reason != NULL && remote->pidfd < 0 && dsc_load_acquire(&line->ended) == 0) {
-    break_locked(remote, reason);
+  if (reason != NULL && !remote->process_ended && dsc_load_acquire(&line->ended) == 0) {
+    break_locked(remote, reason); /* it broke the protocol, or we cannot serve it */
   } else {
     pipe_ended(remote);
     dsc_event_set(wake); /* a deadline may be new */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "ffi/error.h"
 #include "os/pipe.h"
 #include "os/thread.h"
 #include "session/remote.h"
@@ -115,6 +116,17 @@ static disco_status make_room(dsc_pump *pump, size_t bytes) {
   return DISCO_OK;
 }
 
+/* Descriptors may be short for a moment: try for a second. */
+static disco_status open_side(const dsc_record *record, dsc_side **ret_side) {
+  enum { TRIES = 50 };
+  const struct timespec pause = {0, 20 * 1000000};
+  for (int i = 0;; i++) {
+    disco_status status = dsc_side_open(dsc_record_side(record), ret_side);
+    if (status == DISCO_OK || i == TRIES) return status;
+    (void)nanosleep(&pause, NULL);
+  }
+}
+
 /* The command as one frame: header, record, the bytes of its side file. */
 static disco_status build_frame(dsc_pump *pump, const dsc_record *record, size_t *ret_size) {
   size_t used = sizeof(*record) + (size_t)record->num_slots * DSC_SLOT_BYTES + (size_t)record->num_releases * 4;
@@ -123,7 +135,7 @@ static disco_status build_frame(dsc_pump *pump, const dsc_record *record, size_t
   disco_status status = DISCO_OK;
   uint64_t cause = skip_cause(pump, record);
   if ((record->flags & DSC_RECORD_SIDE) && cause == 0) {
-    status = dsc_side_open(dsc_record_side(record), &side);
+    status = open_side(record, &side);
     if (status == DISCO_OK) side_bytes = side->bytes;
   }
   size_t size = sizeof(dsc_command_frame) + record_bytes + side_bytes;
@@ -239,8 +251,20 @@ static disco_status take_reply(dsc_pump *pump, const dsc_reply_frame *frame) {
   disco_status status = dsc_frame_check_reply(frame);
   if (status == DISCO_OK && frame->outcome > DSC_REPLY_POISONED)
     status = dsc_fail(DISCO_LOST, "replies with the unknown outcome %u", frame->outcome);
+  if (status == DISCO_OK && (frame->head.sequence != dsc_load_relaxed(&pump->line->done) + 1 ||
+                             frame->head.sequence > dsc_load_acquire(&pump->sent)))
+    status = dsc_fail(DISCO_LOST, "replies to command %llu, which it does not run",
+                      (unsigned long long)frame->head.sequence);
   if (status != DISCO_OK) return status;
-  return dsc_reply_send_packed(&pump->replies, frame->head.sequence, frame->outcome, frame + 1, frame->value_bytes);
+  status = dsc_reply_send_packed(&pump->replies, frame->head.sequence, frame->outcome, frame + 1, frame->value_bytes);
+  if (status == DISCO_OK) return DISCO_OK;
+  /* No descriptor or memory for it here: that is the asking call's trouble, not the worker's. */
+  (void)dsc_error_raise_status(status);
+  TVMFFIObject *why = dsc_error_raised();
+  TVMFFIAny value = why != NULL ? dsc_object_value(why) : dsc_none();
+  status = dsc_reply_send(&pump->replies, frame->head.sequence, DSC_REPLY_ERROR, &value);
+  dsc_value_drop(&value);
+  return status;
 }
 
 static disco_status take_answer(dsc_pump *pump, const dsc_answer *answer) {

@@ -114,6 +114,7 @@ static void stop_all(void) {
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
   }
+  while (busy || jobs != NULL) pthread_cond_wait(&idle, &lock); /* what a deleter handed over meanwhile */
   pthread_mutex_unlock(&lock);
 }
 

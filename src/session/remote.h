@@ -37,9 +37,12 @@ struct dsc_remote {
   int pidfd;             /* -1: none */
   bool is_child;         /* we started it, so we reap it */
   int read_fd, write_fd; /* -1 once the pump's channel has them */
-  bool pipe_ended;
-  int64_t kill_at_ns; /* its pipe ended: when to kill it unless it has ended itself; 0: no */
-  const char *broken; /* why it is to be killed, when that was our decision; a constant, or `reason` */
+  bool pipe_ended, process_ended;
+  dsc_process_end end;      /* how, once process_ended */
+  int64_t kill_at_ns;       /* the one ended without the other: when to stop waiting for that; 0: no */
+  int64_t look_again_at_ns; /* its pidfd said that it ended, and waitid did not; 0: no */
+  bool leaving;             /* it is about to be removed: nothing more is forwarded */
+  const char *broken;       /* why it is to be killed, when that was our decision; a constant, or `reason` */
   char reason[256];
   size_t answer_size; /* bytes of the answer that have come */
   dsc_answer answer;

@@ -18,7 +18,9 @@ static dsc_pending *find_pending(dsc_engine *engine, uint64_t sequence) {
 enum { BLOB = -4 };
 
 typedef struct {
-  dsc_side *side; /* the packed value is there; NULL: in `packed` */
+  dsc_side *side;      /* the packed value is there; NULL: in `packed` */
+  disco_status failed; /* why it could not be fetched */
+  char *why;
   uint64_t bytes;
   _Alignas(DSC_SLOT_BYTES) char packed[];
 } blob;
@@ -32,15 +34,15 @@ static TVMFFIAny keep(const dsc_reply *reply, uint32_t *ret_outcome) {
   bool in_side = (reply->outcome & DSC_REPLY_SIDE) != 0;
   uint64_t bytes = in_side ? 0 : reply->frame - sizeof(*reply);
   blob *kept = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*kept) + bytes, "a reply");
-  if (kept != NULL && in_side && dsc_side_open((const dsc_side_ref *)(reply + 1), &kept->side) != DISCO_OK) {
-    free(kept);
-    kept = NULL;
-  }
   if (kept == NULL) {
     *ret_outcome = DSC_REPLY_ERROR;
     return value;
   }
-  kept->bytes = in_side ? kept->side->payload_bytes : bytes;
+  if (in_side) {
+    kept->failed = dsc_side_open((const dsc_side_ref *)(reply + 1), &kept->side);
+    if (kept->failed != DISCO_OK) kept->why = strdup(dsc_thread_error()->message);
+  }
+  kept->bytes = kept->side != NULL ? kept->side->payload_bytes : bytes;
   memcpy(kept->packed, reply + 1, bytes);
   value.type_index = BLOB;
   value.v_ptr = kept;
@@ -49,6 +51,7 @@ static TVMFFIAny keep(const dsc_reply *reply, uint32_t *ret_outcome) {
 
 static void free_blob(blob *kept) {
   dsc_side_unref(kept->side);
+  free(kept->why);
   free(kept);
 }
 
@@ -65,6 +68,12 @@ disco_status dsc_reply_open(TVMFFIAny *value) {
   blob *kept = value->v_ptr;
   uint64_t used = 0;
   *value = dsc_none();
+  if (kept->failed != DISCO_OK) {
+    disco_status failed = dsc_fail(kept->failed == DISCO_LOST ? DISCO_RUNTIME : kept->failed,
+                                   "the reply is there but cannot be fetched: %s", kept->why != NULL ? kept->why : "?");
+    free_blob(kept);
+    return failed;
+  }
   disco_status status = dsc_unpack(kept->side != NULL ? kept->side->base : kept->packed, kept->bytes,
                                    DSC_PACK_CONTAINERS, kept->side != NULL ? &kept->side->view : NULL, value, &used);
   free_blob(kept);
@@ -83,8 +92,10 @@ static int take_from(dsc_engine *engine, int32_t worker, TVMFFIAny *unwanted, in
     uint32_t outcome = DSC_REPLY_VALUE;
     TVMFFIAny value = keep(reply, &outcome);
     dsc_pending *pending = find_pending(engine, reply->sequence);
-    if (pending != NULL) {
-      int32_t at = pending->worker == DISCO_ALL_WORKERS ? worker : 0;
+    int32_t at = pending != NULL && pending->worker == DISCO_ALL_WORKERS ? worker : 0;
+    bool asked = pending != NULL && (pending->worker == DISCO_ALL_WORKERS || pending->worker == worker) &&
+                 pending->outcomes[at] == DSC_REPLY_AWAITED; /* else it answers for another, or twice */
+    if (asked) {
       pending->values[at] = value;
       pending->outcomes[at] = outcome;
       pending->remaining--;
@@ -121,9 +132,24 @@ void dsc_pending_add(dsc_engine *engine, dsc_pending *pending) {
   dsc_lock_give(&engine->reply_lock);
 }
 
+/* reply_lock held. A caller left: replies to what is older than every waiting call are wanted by nobody, so a worker
+ * that has no room for one drops it. Else it would wait for a reader that may never come. */
+static void give_up_replies(dsc_engine *engine) {
+  uint64_t unwanted = dsc_load_acquire(&engine->sequence); /* acquire: engine.sequence */
+  for (dsc_list *at = engine->pending.next; at != &engine->pending; at = at->next) {
+    uint64_t sequence = dsc_list_entry(at, dsc_pending, link)->sequence;
+    if (sequence <= unwanted) unwanted = sequence - 1;
+  }
+  dsc_segment_header *header = engine->segment.header;
+  if (unwanted <= dsc_load_relaxed(&header->unwanted)) return;
+  atomic_store(&header->unwanted, unwanted);
+  dsc_doorbell_ring(&header->commands);
+}
+
 void dsc_pending_remove(dsc_engine *engine, dsc_pending *pending, bool keep) {
   (void)dsc_lock_take(&engine->reply_lock, NULL);
   dsc_list_remove(&pending->link);
+  if (!keep) give_up_replies(engine);
   dsc_lock_give(&engine->reply_lock);
   int32_t count = pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
   for (int32_t i = 0; !keep && i < count; i++) dsc_reply_drop(&pending->values[i]);

@@ -11,6 +11,7 @@
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/tensor.h"
+#include "session/remote.h"
 
 /* ---- Objects ---- */
 
@@ -30,7 +31,10 @@ disco_status dsc_session_create(const dsc_settings *settings, const disco_sessio
                                 const void *creation_site, disco_session **ret_session) {
   int32_t type = processes != NULL ? dsc_type_process_session : dsc_type_threaded_session;
   disco_session *session = dsc_object_create(sizeof(*session), type, delete_session);
-  if (session == NULL) return DISCO_MEMORY;
+  if (session == NULL) {
+    dsc_channels_destroy(processes);
+    return DISCO_MEMORY;
+  }
   disco_status status = dsc_engine_create(settings, processes, session, creation_site, &session->engine);
   if (status != DISCO_OK) {
     session->engine = NULL;
@@ -100,7 +104,8 @@ static DSC_COLD disco_status issue_packed(disco_session *session, dsc_command *c
   dsc_travel travel = {.packed = NULL};
   dsc_side_ref ref;
   dsc_side_file *file = NULL;
-  disco_status status = dsc_side_prepare(engine, command, allowed, what, &travel, &ref, &file);
+  disco_status status =
+      dsc_side_prepare(engine, command, allowed, what, dsc_clock_deadline_ns(timeout_ms), &travel, &ref, &file);
   if (status == DISCO_OK) {
     command->pending = pending;
     command->wants_result = ret_result != NULL;
@@ -279,7 +284,8 @@ static disco_status judge(const dsc_pending *pending, int32_t count, uint32_t re
                       "register %u of worker %d has no value: command %lld, which should have made it, failed or was "
                       "skipped after a failure",
                       reg, worker, (long long)value->v_int64);
-    if (!dsc_is_object(value)) return dsc_fail(DISCO_RUNTIME, "worker %d could not say why it failed", worker);
+    if (value->type_index != kTVMFFIError)
+      return dsc_fail(DISCO_RUNTIME, "worker %d could not say why it failed", worker);
     dsc_object_ref(value->v_obj, 1);
     dsc_error_parts parts;
     char kind[DSC_KIND_MAX];
@@ -297,12 +303,13 @@ static disco_status make_pending(const dsc_engine *engine, int32_t worker, dsc_p
   *ret_pending = (dsc_pending){.worker = worker, .remaining = count, .values = one_value, .outcomes = one_outcome};
   dsc_list_init(&ret_pending->link);
   *one_value = dsc_none();
-  *one_outcome = DSC_REPLY_VALUE;
+  *one_outcome = DSC_REPLY_AWAITED;
   if (count == 1) return DISCO_OK;
   char *memory = dsc_alloc((size_t)count * (sizeof(TVMFFIAny) + sizeof(uint32_t)), "the replies");
   if (memory == NULL) return DISCO_MEMORY;
   ret_pending->values = (TVMFFIAny *)memory;
   ret_pending->outcomes = (uint32_t *)(memory + (size_t)count * sizeof(TVMFFIAny));
+  for (int32_t i = 0; i < count; i++) ret_pending->outcomes[i] = DSC_REPLY_AWAITED;
   return DISCO_OK;
 }
 

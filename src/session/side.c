@@ -18,7 +18,9 @@ struct dsc_side_file {
 static uint64_t done_by_all(const dsc_engine *engine) {
   uint64_t done = UINT64_MAX;
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
-    uint64_t his = dsc_load_acquire(&dsc_segment_status(engine->segment.header, i)->done); /* acquire: status.done */
+    const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
+    if (dsc_load_relaxed(&line->position) == UINT64_MAX) continue; /* lost: it reads nothing any more */
+    uint64_t his = dsc_load_acquire(&line->done);                  /* acquire: status.done */
     if (his < done) done = his;
   }
   return done;
@@ -46,21 +48,24 @@ bool dsc_side_collect(dsc_engine *engine) {
 }
 
 void dsc_side_drop_all(dsc_engine *engine) {
+  (void)dsc_lock_take(&engine->side_lock, NULL);
   while (engine->side_files != NULL) {
     dsc_side_file *file = engine->side_files;
     engine->side_files = file->next;
     free_file(file);
   }
+  engine->last_side_file = &engine->side_files;
   dsc_store_relaxed(&engine->num_side_files, 0);
+  dsc_lock_give(&engine->side_lock);
 }
 
 /* Too many under way: wait for the oldest. */
-static disco_status make_place(dsc_engine *engine) {
+static disco_status make_place(dsc_engine *engine, int64_t deadline_ns) {
   while (dsc_side_collect(engine) && dsc_load_relaxed(&engine->num_side_files) >= DSC_MAX_SIDE_FILES) {
     (void)dsc_lock_take(&engine->side_lock, NULL);
     uint64_t oldest = engine->side_files != NULL ? engine->side_files->sequence : 0;
     dsc_lock_give(&engine->side_lock);
-    disco_status status = dsc_wait_done(engine, DISCO_ALL_WORKERS, oldest, DSC_NO_DEADLINE,
+    disco_status status = dsc_wait_done(engine, DISCO_ALL_WORKERS, oldest, deadline_ns,
                                         "waiting for workers to finish with large arguments");
     if (status != DISCO_OK) return status;
   }
@@ -78,7 +83,8 @@ static uint64_t room_for(const dsc_engine *engine, int32_t count) {
 }
 
 disco_status dsc_side_prepare(dsc_engine *engine, dsc_command *command, unsigned allowed, const char *what,
-                              dsc_travel *travel, dsc_side_ref *ret_ref, dsc_side_file **ret_file) {
+                              int64_t deadline_ns, dsc_travel *travel, dsc_side_ref *ret_ref,
+                              dsc_side_file **ret_file) {
   *ret_file = NULL;
   disco_status status =
       dsc_travel_measure(command->values, command->count, allowed, room_for(engine, command->count), what, travel);
@@ -86,7 +92,7 @@ disco_status dsc_side_prepare(dsc_engine *engine, dsc_command *command, unsigned
   command->travel = travel;
   if (allowed == DSC_PACK_CONTAINERS) command->flags |= DSC_RECORD_CONTAINERS;
   if (dsc_travel_side_bytes(travel) == 0) return dsc_travel_pack(travel, command->values, command->count, NULL);
-  status = make_place(engine);
+  status = make_place(engine, deadline_ns);
   if (status != DISCO_OK) return status;
   dsc_side_file *file = dsc_alloc(sizeof(*file), "a large argument");
   if (file == NULL) return DISCO_MEMORY;

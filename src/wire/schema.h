@@ -88,6 +88,7 @@ enum {
   DSC_REPLY_PACKED = 256, /* a packed value follows */
   DSC_REPLY_SIDE = 512,   /* a dsc_side_ref follows: a file of the worker's with the packed value */
   DSC_REPLY_OUTCOME = 255,
+  DSC_REPLY_AWAITED = 255, /* of a dsc_pending: none has come */
 };
 
 typedef struct {

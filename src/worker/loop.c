@@ -32,6 +32,7 @@ disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_w
 
 void dsc_worker_destroy(dsc_worker *worker) {
   if (worker == NULL) return;
+  dsc_worker_arrive_end(worker);
   dsc_registers_fini(&worker->registers); /* a deleter may still ask whose thread this is */
   if (dsc_current_worker == worker) dsc_current_worker = NULL;
   dsc_thread_error_take_back(&worker->error);
@@ -177,6 +178,7 @@ void dsc_worker_enter(dsc_worker *worker) {
   dsc_current_worker = worker;
   dsc_thread_error_lend(&worker->error);
   dsc_patience_init(&worker->patience, worker->setup.busy_threads, worker->setup.spin_us);
+  worker->clock_due = true;
   dsc_store_relaxed(&worker->line->pid, (int64_t)getpid());
 }
 

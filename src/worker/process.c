@@ -26,6 +26,7 @@ static disco_status read_hello(disco_channel *channel, int32_t worker, int32_t w
   status = dsc_frame_check(frame, size, DSC_FRAME_Hello, sizeof(dsc_hello), 0, worker, "the controller");
   if (status != DISCO_OK) return status;
   memcpy(ret_hello, frame, sizeof(*ret_hello));
+  if (ret_hello->head.session == 0) return dsc_fail(DISCO_LOST, "the controller names no session");
   if (ret_hello->num_workers != workers || ret_hello->num_groups != groups)
     return dsc_fail(DISCO_LOST, "worker %d was started for %d workers in %d groups, but its controller has %d in %d",
                     worker, workers, groups, ret_hello->num_workers, ret_hello->num_groups);
@@ -33,7 +34,7 @@ static disco_status read_hello(disco_channel *channel, int32_t worker, int32_t w
 }
 
 static disco_status send_answer(disco_channel *channel, const dsc_hello *hello, uint32_t mode, const char *reason) {
-  dsc_answer answer = {.pid = dsc_own_pid(), .mode = mode};
+  dsc_answer answer = {.pid = dsc_own_pid_in_proc(), .mode = mode}; /* as the controller sees it, if it shares /proc */
   dsc_frame_begin(&answer.head, DSC_FRAME_Answer, sizeof(answer), hello->head.session, (int32_t)hello->head.worker, 0);
   (void)snprintf(answer.reason, sizeof(answer.reason), "%s", reason);
   return channel->ops->reply(channel, &answer, sizeof(answer));
@@ -125,7 +126,9 @@ static disco_status run_on_ring(const dsc_hello *hello, shared *memory, int *wri
   disco_status status = dsc_worker_create(&setup, &worker);
   if (status != DISCO_OK) return status;
   dsc_status_line *line = worker->line;
-  dsc_worker_run(worker);
+  dsc_store_relaxed(&line->pid, dsc_own_pid());
+  dsc_fence(); /* here I am, then look whether I came too late: pairs with the controller's magic = 0, fence, look */
+  if (dsc_load_acquire(&header->magic) == DSC_SEGMENT_MAGIC) dsc_worker_run(worker);
   dsc_worker_destroy(worker);
   dsc_store_release(finished, true);  /* release: watcher.finished */
   dsc_store_release(&line->ended, 1); /* release: status.ended */
@@ -140,7 +143,9 @@ static disco_status start_watcher(const dsc_hello *hello, int read_fd, watcher *
   static watcher self; /* one worker per process */
   pthread_t thread;
   self.pipe_fd = read_fd;
-  self.pidfd = hello->segment_fd >= 0 ? dsc_process_open(hello->pid) : -1;
+  /* Its number means something here when it offers its memory, or is our parent. */
+  bool is_here = hello->segment_fd >= 0 || hello->pid == dsc_parent_pid();
+  self.pidfd = is_here ? dsc_process_open(hello->pid) : -1;
   disco_status status = dsc_thread_start("disco watcher", watch, &self, &thread);
   if (status != DISCO_OK) return status;
   pthread_detach(thread);
@@ -167,7 +172,11 @@ disco_status dsc_worker_process(int32_t worker_id, int32_t num_workers, int32_t 
   shared memory;
   status = read_hello(channel, worker_id, num_workers, num_groups, &hello);
   if (status == DISCO_OK) status = start_watcher(&hello, read_fd, &guard);
-  if (status != DISCO_OK) return status;
+  if (status != DISCO_OK) {
+    channel->ops->destroy(channel); /* the controller sees it at once, also when this process lives on */
+    channel = NULL;
+    return status;
+  }
   bool ring = map_shared(&hello, &memory) == DISCO_OK;
   status = send_answer(channel, &hello, ring ? DSC_ANSWER_RING : DSC_ANSWER_PIPE, ring ? "" : disco_last_error_text());
   if (status == DISCO_CLOSED)

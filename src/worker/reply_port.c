@@ -31,7 +31,7 @@ void dsc_reply_port_fini(dsc_reply_port *port) { close_files(port, true); }
 typedef struct {
   dsc_wait wait;
   dsc_reply_port *port;
-  uint64_t needed;
+  uint64_t needed, sequence;
 } room_wait;
 
 typedef struct {
@@ -39,8 +39,13 @@ typedef struct {
   dsc_reply_port *port;
 } port_guard;
 
+static bool is_unwanted(const dsc_reply_port *port, uint64_t sequence) {
+  return dsc_load_acquire(&port->segment->unwanted) >= sequence; /* acquire: segment.unwanted */
+}
+
 static bool has_room(dsc_wait *wait) {
   const room_wait *self = (room_wait *)wait;
+  if (is_unwanted(self->port, self->sequence)) return true;
   return dsc_load_acquire(dsc_ring_position_of(&self->port->ring, 0)) >= self->needed; /* acquire: ring.position */
 }
 
@@ -48,13 +53,14 @@ static disco_status check_fault(dsc_guard *guard) {
   return dsc_load_acquire(&((port_guard *)guard)->port->segment->fault) == DSC_FAULT_GRACE ? DISCO_CLOSED : DISCO_OK;
 }
 
-/* Room for a reply, NULL when shutdown gave up waiting. */
-static dsc_reply *claim(dsc_reply_port *port, uint64_t bytes) {
+/* Room for the reply to `sequence`; NULL when there is none and nobody waits for it, or shutdown gave up waiting. */
+static dsc_reply *claim(dsc_reply_port *port, uint64_t sequence, uint64_t bytes) {
   dsc_reply *reply;
   bytes = (bytes + DSC_RING_LINE - 1) & ~(uint64_t)(DSC_RING_LINE - 1);
   while ((reply = dsc_ring_claim(&port->ring, bytes)) == NULL) {
+    if (is_unwanted(port, sequence)) return NULL;
     room_wait wait = {
-        {.ready = has_room, .doorbell = &port->segment->commands}, port, dsc_ring_needed(&port->ring, bytes)};
+        {.ready = has_room, .doorbell = &port->segment->commands}, port, dsc_ring_needed(&port->ring, bytes), sequence};
     port_guard guard = {{.check = check_fault, .deadline_ns = DSC_NO_DEADLINE}, port};
     dsc_store_relaxed(&port->line->waits, DSC_WAITS_REPLY_ROOM);
     dsc_doorbell_ring(&port->segment->controllers); /* whoever waits there drains the replies */
@@ -68,7 +74,7 @@ static dsc_reply *claim(dsc_reply_port *port, uint64_t bytes) {
 /* ---- Posting ---- */
 
 void dsc_reply_share(dsc_reply_port *port, uint64_t sequence, uint32_t outcome, TVMFFIAny value) {
-  dsc_reply *reply = claim(port, sizeof(*reply) + sizeof(value));
+  dsc_reply *reply = claim(port, sequence, sizeof(*reply) + sizeof(value));
   if (reply == NULL) {
     dsc_value_drop(&value);
     return;
@@ -83,7 +89,7 @@ static disco_status post_side(dsc_reply_port *port, uint64_t sequence, uint32_t 
                               const dsc_side_ref *ref) {
   int fd = dsc_shared_memory_release(memory);
   close_files(port, false);
-  dsc_reply *reply = claim(port, sizeof(*reply) + sizeof(*ref));
+  dsc_reply *reply = claim(port, sequence, sizeof(*reply) + sizeof(*ref));
   if (reply == NULL) {
     dsc_fd_close(&fd);
     return DISCO_OK;
@@ -105,7 +111,7 @@ disco_status dsc_reply_send(dsc_reply_port *port, uint64_t sequence, uint32_t ou
   disco_status status = dsc_pack_measure(value, DSC_PACK_CONTAINERS, "the value", &side, &bytes);
   if (status != DISCO_OK) return status;
   if (side.bytes == 0 && bytes <= DSC_REPLY_INLINE_BYTES) {
-    dsc_reply *reply = claim(port, sizeof(*reply) + bytes);
+    dsc_reply *reply = claim(port, sequence, sizeof(*reply) + bytes);
     if (reply == NULL) return DISCO_OK;
     reply->outcome = outcome | DSC_REPLY_PACKED;
     reply->sequence = sequence;
@@ -128,7 +134,7 @@ disco_status dsc_reply_send(dsc_reply_port *port, uint64_t sequence, uint32_t ou
 disco_status dsc_reply_send_packed(dsc_reply_port *port, uint64_t sequence, uint32_t outcome, const void *packed,
                                    uint64_t bytes) {
   if (bytes <= DSC_REPLY_INLINE_BYTES) {
-    dsc_reply *reply = claim(port, sizeof(*reply) + bytes);
+    dsc_reply *reply = claim(port, sequence, sizeof(*reply) + bytes);
     if (reply == NULL) return DISCO_OK;
     reply->outcome = outcome | DSC_REPLY_PACKED;
     reply->sequence = sequence;

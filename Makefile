@@ -3,11 +3,14 @@
 #   make run         build, then the first example       make test    every test and check
 #   make check       format, lint, arrows                make format  rewrite the sources in the project's format
 #   make bench       our speed                           make bench-peers  side by side with TVM's own runtime
+#   make chaos KILLS=10000 SEED=1      the campaign of docs/reliability.md
 #   make install DESTDIR= PREFIX=/usr/local              make clean
 PREFIX ?= /usr/local
 DESTDIR ?=
+KILLS ?= 10000
+SEED ?= 1
 
-.PHONY: all run test check format bench bench-peers install clean
+.PHONY: all run test check format bench bench-peers chaos install clean
 all:
 	@scripts/setup build
 	@cmake --preset release
@@ -31,6 +34,13 @@ bench: all
 bench-peers: all
 	@scripts/setup tvm
 	@bench/run --peers
+
+chaos:
+	@scripts/setup build
+	@cmake --preset release
+	@cmake --build --preset release --target chaos
+	@build/tests/chaos/chaos --kills $(KILLS) --seed $(SEED)
+	@build/tests/chaos/chaos --saturate 120 --seed $(SEED)
 
 install: all
 	@DESTDIR="$(DESTDIR)" cmake --install build --prefix "$(PREFIX)"

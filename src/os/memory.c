@@ -132,7 +132,8 @@ disco_status dsc_foreign_fd_open(int64_t pid, int fd, int *ret_fd) {
   (void)snprintf(path, sizeof(path), "/proc/%lld/fd/%d", (long long)pid, fd);
   int mine = DSC_ALLOCATION_FAILS() ? (errno = EMFILE, -1) : open(path, O_RDWR | O_CLOEXEC);
   if (mine < 0)
-    return dsc_fail(DISCO_LOST, "cannot open descriptor %d of process %lld through /proc: %s (%s)", fd, (long long)pid,
+    return dsc_fail(errno == ENOENT || errno == EACCES || errno == EPERM ? DISCO_LOST : DISCO_RUNTIME,
+                    "cannot open descriptor %d of process %lld through /proc: %s (%s)", fd, (long long)pid,
                     strerror(errno), strerrorname_np(errno));
   *ret_fd = mine;
   return DISCO_OK;

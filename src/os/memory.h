@@ -40,7 +40,7 @@ disco_status dsc_private_view_map(int fd, size_t bytes, void **ret_base);
 void dsc_private_view_unmap(void *base, size_t bytes);
 
 /* Open descriptor `fd` of process `pid` for ourselves, through /proc: close-on-exec, owned by the caller. DISCO_LOST
- * with errno's name. */
+ * when there is no such process or descriptor, DISCO_RUNTIME when we have no descriptor left; with errno's name. */
 disco_status dsc_foreign_fd_open(int64_t pid, int fd, int *ret_fd);
 
 /* Random bytes of the kernel's. */

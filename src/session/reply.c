@@ -69,8 +69,8 @@ disco_status dsc_reply_open(TVMFFIAny *value) {
   uint64_t used = 0;
   *value = dsc_none();
   if (kept->failed != DISCO_OK) {
-    disco_status failed = dsc_fail(kept->failed == DISCO_LOST ? DISCO_RUNTIME : kept->failed,
-                                   "the reply is there but cannot be fetched: %s", kept->why != NULL ? kept->why : "?");
+    disco_status failed =
+        dsc_fail(kept->failed, "the reply is there but cannot be fetched: %s", kept->why != NULL ? kept->why : "?");
     free_blob(kept);
     return failed;
   }

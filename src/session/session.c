@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/compiler.h"
@@ -242,6 +243,26 @@ static void drop_replies(const dsc_engine *engine, dsc_pending *pending) {
   for (int32_t i = 0; i < count_of(engine, pending); i++) dsc_reply_drop(&pending->values[i]);
 }
 
+/* A worker answered, and its answer went with it before it could be fetched: the monitor is about to say so. */
+static disco_status explain_lost_reply(dsc_engine *engine) {
+  enum { TRIES = 50 };
+  const struct timespec pause = {0, 10 * 1000000};
+  for (int i = 0; i < TRIES; i++) {
+    if (dsc_load_acquire(&engine->segment.header->fault) == DSC_FAULT_DEATH) {
+      (void)dsc_lock_take(&engine->lock, NULL);
+      disco_status status = dsc_tell_failure(engine);
+      dsc_leave(engine);
+      if (status != DISCO_OK) return status;
+    }
+    (void)nanosleep(&pause, NULL);
+  }
+  dsc_error why; /* it lives on: then it is no loss */
+  dsc_error_copy(dsc_thread_error(), &why);
+  why.status = DISCO_RUNTIME;
+  (void)snprintf(why.kind, sizeof(why.kind), "%s", disco_status_kind(DISCO_RUNTIME));
+  return dsc_fail_with(&why);
+}
+
 /* Replies first or done first: a reply is written before its command is done. Registers the pending reply, posts,
  * waits, takes it in. */
 static disco_status ask(disco_session *session, dsc_command *command, dsc_pending *pending, int64_t timeout_ms,
@@ -258,7 +279,7 @@ static disco_status ask(disco_session *session, dsc_command *command, dsc_pendin
   }
   if (status != DISCO_OK) return status;
   status = dsc_wait_done(engine, pending->worker, command->sequence, deadline, what);
-  dsc_drain_replies(engine);
+  if (status == DISCO_OK) dsc_drain_replies(engine); /* else this thread's error stays what it is */
   dsc_pending_remove(engine, pending, status == DISCO_OK);
   if (status == DISCO_OK && pending->remaining > 0) {
     status = dsc_load_relaxed(&engine->state) != DSC_READY
@@ -269,6 +290,7 @@ static disco_status ask(disco_session *session, dsc_command *command, dsc_pendin
   }
   int32_t count = count_of(engine, pending);
   for (int32_t i = 0; status == DISCO_OK && i < count; i++) status = dsc_reply_open(&pending->values[i]);
+  if (status == DISCO_LOST) status = explain_lost_reply(engine);
   if (status != DISCO_OK) drop_replies(engine, pending);
   return status;
 }

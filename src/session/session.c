@@ -254,6 +254,8 @@ static disco_status explain_lost_reply(dsc_engine *engine) {
       dsc_leave(engine);
       if (status != DISCO_OK) return status;
     }
+    if (dsc_load_relaxed(&engine->state) != DSC_READY)
+      return dsc_fail(DISCO_CLOSED, "the session was shut down before the reply was fetched");
     (void)nanosleep(&pause, NULL);
   }
   dsc_error why; /* it lives on: then it is no loss */

@@ -98,6 +98,7 @@ disco_status dsc_engine_create(const dsc_settings *settings, const disco_session
   engine->has_processes = processes != NULL;
   engine->worker0_cpu = -1;
   dsc_store_relaxed(&engine->done_fd, -1);
+  engine->arena.fd = -1; /* 0 is the host's stdin */
   engine->last_side_file = &engine->side_files;
   dsc_error_init(&engine->lost);
   engine->settings = *settings;
@@ -207,6 +208,8 @@ static void abandon(dsc_engine *engine, int32_t left) {
   dsc_leave(engine);
   dsc_text_add(&text, " they are left behind with their memory; worker processes can be killed");
   dsc_add_relaxed(&abandoned_workers, (uint64_t)left);
+  if (engine->stop_message != NULL) dsc_text_add(&text, "; %s", engine->stop_message); /* of processes */
+  free(engine->stop_message);
   engine->stop_message = dsc_text_take(&text);
   engine->stop_status = DISCO_LOST;
   dsc_log(DSC_LOG_WARN, "%s",

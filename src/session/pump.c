@@ -204,7 +204,11 @@ static void *send_main(void *argument) {
     const dsc_record *record = dsc_ring_peek(&pump->ring);
     if (record != NULL) status = send_one(pump, record, &last);
   }
-  if (status != DISCO_OK && !dsc_load_acquire(&pump->stop)) /* the receiver hears of a closed channel by itself */
+  if (status == DISCO_CLOSED) { /* the receiver hears of it, too, and may know more: where in a frame it ended */
+    const struct timespec pause = {0, 10 * 1000000};
+    for (int i = 0; i < 20 && !dsc_load_acquire(&pump->stop); i++) (void)nanosleep(&pause, NULL);
+  }
+  if (status != DISCO_OK && !dsc_load_acquire(&pump->stop))
     dsc_remote_channel_ended(pump->remote, status == DISCO_CLOSED ? NULL : disco_last_error_text());
   return NULL;
 }

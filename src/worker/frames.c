@@ -14,6 +14,7 @@ typedef struct {
   _Atomic bool *finished;
   dsc_worker *worker;
   char *aligned; /* a frame that came badly aligned */
+  uint64_t done_sequence;
   uint64_t told; /* the failure that was sent last */
   struct {
     dsc_done_frame frame;
@@ -65,7 +66,12 @@ static disco_status next_command(server *self, const dsc_command_frame **ret_com
   status = dsc_frame_check_command(command);
   if (status == DISCO_OK) status = dsc_record_check((const dsc_record *)(command + 1), command->record_bytes);
   *ret_command = command;
-  return status;
+  if (status != DISCO_OK) return status;
+  uint64_t sequence = ((const dsc_record *)(command + 1))->sequence;
+  if (sequence != self->done_sequence + 1 || sequence != command->head.sequence)
+    return dsc_fail(DISCO_LOST, "the controller sent command %llu after %llu", (unsigned long long)sequence,
+                    (unsigned long long)self->done_sequence);
+  return DISCO_OK;
 }
 
 static disco_status serve(server *self) {
@@ -83,6 +89,7 @@ static disco_status serve(server *self) {
     (void)dsc_worker_run_record(worker, record, command->skip_cause, &stop);
     DSC_POINT("worker.before_done");
     if (stop && self->finished != NULL) dsc_store_release(self->finished, true); /* release: watcher.finished */
+    self->done_sequence = record->sequence;
     status = tell_done(self, record->sequence);
     if (status != DISCO_OK && !stop) return status;
   }

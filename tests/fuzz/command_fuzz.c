@@ -15,6 +15,7 @@ typedef struct {
   const uint8_t *data;
   size_t left;
   char *frame;
+  uint64_t sent;
   int replies;
 } script;
 
@@ -29,11 +30,13 @@ static disco_status next(disco_channel *channel, const void **ret_frame, size_t 
   free(self->frame);
   self->frame = malloc(size);
   FUZZ_CHECK(self->frame != NULL);
-  dsc_frame_begin((dsc_frame *)self->frame, DSC_FRAME_Command, size, SESSION, WORKER, 1);
+  dsc_frame_begin((dsc_frame *)self->frame, DSC_FRAME_Command, size, SESSION, WORKER, ++self->sent);
   memcpy(self->frame + sizeof(dsc_frame), self->data, body);
-  if (size >=
-      sizeof(dsc_command_frame) + sizeof(dsc_record)) /* sixteen million registers are allowed, and cost memory */
-    ((dsc_record *)(self->frame + sizeof(dsc_command_frame)))->reg &= 0xfff;
+  if (size >= sizeof(dsc_command_frame) + sizeof(dsc_record)) {
+    dsc_record *record = (dsc_record *)(self->frame + sizeof(dsc_command_frame));
+    record->reg &= 0xfff; /* sixteen million registers are allowed, and cost memory */
+    record->sequence = self->sent;
+  }
   self->data += body;
   self->left -= body;
   *ret_frame = self->frame;

@@ -39,7 +39,7 @@ static TVMFFIAny make(const char *function, int32_t count, TVMFFIAny *args) {
 #define MAKE(function, ...) make(function, (int32_t)COUNT(((TVMFFIAny[]){__VA_ARGS__})), (TVMFFIAny[]){__VA_ARGS__})
 
 static TVMFFIAny text_of(size_t size) {
-  char *text = malloc(size + 1);
+  char *text = calloc(1, size + 1);
   TVMFFIAny value;
   for (size_t i = 0; i < size; i++) text[i] = (char)(i % 7 == 3 ? 0 : 'a' + i % 26); /* zeros belong to it */
   assert_int_equal(dsc_value_from_string(text, size, &value), DISCO_OK);

@@ -253,7 +253,7 @@ enum { MOST_LINES = 64 };
 
 typedef struct {
   pthread_mutex_t lock;
-  int count;
+  int count, bad_prefixes;
   struct {
     int32_t worker;
     int stream;
@@ -262,9 +262,15 @@ typedef struct {
   } lines[MOST_LINES];
 } output;
 
+/* "[worker 3] text": the prefix is checked here, the text is kept. */
 static void note_line(void *context, int32_t worker, int stream, const char *line, size_t size) {
   output *self = context;
+  char prefix[32];
+  size_t length = (size_t)snprintf(prefix, sizeof(prefix), "[worker %d] ", worker);
   (void)pthread_mutex_lock(&self->lock);
+  if (size < length || memcmp(line, prefix, length) != 0) self->bad_prefixes++;
+  line += length;
+  size -= length;
   if (self->count < MOST_LINES) {
     self->lines[self->count].worker = worker;
     self->lines[self->count].stream = stream;
@@ -335,6 +341,7 @@ static void output_comes_line_by_line(void **state) {
   end_session(session);
   await_lines(&seen, before + 1); /* what had no newline comes with the end */
   expect_line(&seen, before, 1, 1, "the end");
+  assert_int_equal(seen.bad_prefixes, 0);
 }
 
 /* ---- Other pools ---- */

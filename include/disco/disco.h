@@ -291,7 +291,7 @@ typedef struct {
   uint64_t resumes;           /* errors recovered from */
   uint64_t abandoned_workers; /* thread workers that would not end, in this process */
   uint64_t side_bytes;        /* bytes of large arguments written into memory of their own, once for all workers */
-  uint32_t ring_workers;      /* worker processes that read the shared ring */
+  uint32_t ring_workers;      /* worker processes that read the shared ring, once their answer was read */
   uint32_t pipe_workers;      /* worker processes that are fed through a pipe or channel */
 } disco_session_stats;
 

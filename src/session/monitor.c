@@ -360,6 +360,15 @@ static disco_status start(void) {
 
 /* ---- For other threads ---- */
 
+/* lock held */
+static void unwatch(dsc_remote *remote) {
+  dsc_list_remove(&remote->link);
+  if (poller < 0) return; /* a forked child */
+  stop_watching(remote);
+  for (int i = 0; i < 2; i++)
+    if (remote->output[i].fd >= 0) dsc_poller_remove(poller, remote->output[i].fd);
+}
+
 disco_status dsc_monitor_add(dsc_remote *remote) {
   pthread_mutex_lock(&lock);
   disco_status status = start();
@@ -372,6 +381,10 @@ disco_status dsc_monitor_add(dsc_remote *remote) {
     for (int i = 0; status == DISCO_OK && i < 2; i++)
       if (remote->output[i].fd >= 0)
         status = dsc_poller_add(poller, remote->output[i].fd, token_of(remote, KIND_STDOUT + i));
+    if (status != DISCO_OK) { /* nobody watches it: its owner goes by the token */
+      unwatch(remote);
+      remote->token = 0;
+    }
   }
   pthread_mutex_unlock(&lock);
   return status;
@@ -381,12 +394,7 @@ void dsc_monitor_remove(dsc_remote *remote) {
   pthread_mutex_lock(&lock);
   remote->leaving = true;
   while (forwarding == remote) pthread_cond_wait(&forwarded, &lock);
-  dsc_list_remove(&remote->link);
-  if (poller >= 0) {
-    stop_watching(remote);
-    for (int i = 0; i < 2; i++)
-      if (remote->output[i].fd >= 0) dsc_poller_remove(poller, remote->output[i].fd);
-  }
+  unwatch(remote);
   pthread_mutex_unlock(&lock);
 }
 

@@ -123,7 +123,7 @@ typedef struct {
 } disco_session_options;
 
 #define DISCO_SESSION_OPTIONS_INIT(workers, groups) \
-  { .struct_size = sizeof(disco_session_options), .num_workers = (workers), .num_groups = (groups) }
+  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* A session whose workers are threads of this process. Does not wait for the workers to start. The caller owns
  * *ret_session (one reference). DISCO_VALUE: counts, with both numbers; options out of range. DISCO_MEMORY,

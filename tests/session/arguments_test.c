@@ -175,7 +175,7 @@ static void local_values_are_refused_for_processes(void **state) {
     }
     assert_null(result);
     assert_in_range(disco_session_sequence(session), before, before + 1); /* worker 0 may have told a release */
-    if (dsc_is_object(&values[i])) { /* also when it is given away */
+    if (dsc_is_object(&values[i])) {                                      /* also when it is given away */
       TVMFFIAny moved = dsc_none();
       TVMFFIObject *slot = values[i].v_obj;
       moved.type_index = kTVMFFIObjectRValueRef;

@@ -513,7 +513,7 @@ static int parse_options(int argc, char **argv, options *opt) {
   }
   if (optind < argc) return usage("unexpected argument", argv[optind]);
   if (opt->num_libraries == 0) return usage("--library is missing: which library shall be measured?", NULL);
-  if (opt->instructions && opt->processes) return usage("--instructions counts with threads only", NULL);
+
   if (opt->instructions && opt->idle_s > 0) return usage("--instructions or --idle, not both", NULL);
   if (opt->drefs < 0) opt->drefs = opt->instructions || opt->idle_s > 0 ? 0 : 180;
   return EXIT_FINE;

@@ -59,7 +59,13 @@ static int spawn_worker(const char *spec, const int inherited[3], pid_t *ret_pid
   if (rc != 0) return rc;
   /* A descriptor duplicated onto itself loses close-on-exec in the child. */
   for (int i = 0; i < 3 && rc == 0; i++) rc = posix_spawn_file_actions_adddup2(&actions, inherited[i], inherited[i]);
-  if (rc == 0) rc = posix_spawn(ret_pid, "/proc/self/exe", &actions, NULL, argv, environ);
+  char program[4096]; /* by its name: under valgrind the link is right, but following it starts valgrind itself */
+  ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
+  if (size < 0) rc = errno;
+  if (rc == 0) {
+    program[size] = 0;
+    rc = posix_spawn(ret_pid, program, &actions, NULL, argv, environ);
+  }
   posix_spawn_file_actions_destroy(&actions);
   return rc;
 }

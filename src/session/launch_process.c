@@ -311,9 +311,15 @@ static uint64_t default_arena_bytes(int32_t workers) {
 }
 
 static disco_status make_arena(dsc_engine *engine) {
-  uint64_t bytes = engine->settings.arena_bytes != 0 ? engine->settings.arena_bytes
-                                                     : default_arena_bytes(engine->settings.num_workers);
+  const uint64_t least = (uint64_t)64 << 20;
+  uint64_t wanted = engine->settings.arena_bytes;
+  uint64_t bytes = wanted != 0 ? wanted : default_arena_bytes(engine->settings.num_workers);
   disco_status status = dsc_arena_create(bytes, engine->settings.num_workers, &engine->arena);
+  /* Nobody asked for that much: with little address space (ulimit -v, valgrind) take what there is. */
+  while (status != DISCO_OK && wanted == 0 && bytes / 2 >= least) {
+    bytes /= 2;
+    status = dsc_arena_create(bytes, engine->settings.num_workers, &engine->arena);
+  }
   if (status == DISCO_OK) status = dsc_arena_range_create(&engine->arena, 0, &engine->arena_range);
   return status;
 }

@@ -88,15 +88,6 @@ disco_status dsc_check_worker(const dsc_engine *engine, int64_t worker, bool all
                   engine->settings.num_workers - 1);
 }
 
-/* Is there anything that other processes need packed? Plain values travel as they are. */
-static bool needs_packing(const TVMFFIAny *values, int32_t count) {
-  for (int32_t i = 0; i < count; i++)
-    if (values[i].type_index == kTVMFFIOpaquePtr ||
-        (dsc_is_object(&values[i]) && values[i].type_index != DSC_TYPE_DREF))
-      return true;
-  return false;
-}
-
 /* For other processes, too: packed before the record is claimed, large ones in memory of their own. */
 static DSC_COLD disco_status issue_packed(disco_session *session, dsc_command *command, unsigned allowed,
                                           const char *what, dsc_pending *pending, int64_t timeout_ms,
@@ -125,12 +116,14 @@ static disco_status issue_values(disco_session *session, dsc_command *command, u
   TVMFFIAny *owned = NULL;
   int32_t count = command->count;
   disco_status status = DISCO_OK;
-  if (DSC_UNLIKELY(dsc_values_borrowed(command->values, count))) {
+  unsigned found = dsc_values_look(command->values, count);
+  if (DSC_UNLIKELY((found & DSC_VALUES_BORROWED) != 0)) {
     status = dsc_values_own(command->values, count, &owned);
     if (status != DISCO_OK) return status;
     command->values = owned;
+    found = dsc_values_look(owned, count);
   }
-  if (session->engine->has_processes && needs_packing(command->values, count))
+  if ((found & DSC_VALUES_OBJECTS) != 0 && session->engine->has_processes)
     status = issue_packed(session, command, allowed, what, NULL, DISCO_FOREVER, ret_result);
   else
     status = issue_with_result(session, command, ret_result);
@@ -273,7 +266,8 @@ static disco_status ask(disco_session *session, dsc_command *command, dsc_pendin
   int64_t deadline = dsc_clock_deadline_ns(timeout_ms);
   disco_status status;
   /* A value for worker 0 alone is shared, and may be anything. */
-  if (engine->has_processes && command->target != 0 && needs_packing(command->values, command->count)) {
+  if (engine->has_processes && command->target != 0 &&
+      (dsc_values_look(command->values, command->count) & DSC_VALUES_OBJECTS) != 0) {
     status = issue_packed(session, command, DSC_PACK_CONTAINERS, "the value", pending, timeout_ms, NULL);
   } else {
     command->pending = pending;

@@ -5,10 +5,15 @@
 
 #include "base/memory.h"
 
-bool dsc_values_borrowed(const TVMFFIAny *values, int32_t count) {
-  for (int32_t i = 0; i < count; i++)
-    if (dsc_value_is_borrowed(&values[i])) return true;
-  return false;
+unsigned dsc_values_look(const TVMFFIAny *values, int32_t count) {
+  unsigned found = 0;
+  for (int32_t i = 0; i < count; i++) {
+    int32_t index = values[i].type_index;
+    if (index == DSC_TYPE_DREF) continue; /* most of a long list */
+    if (dsc_value_is_borrowed(&values[i])) found |= DSC_VALUES_BORROWED;
+    if (index >= kTVMFFIStaticObjectBegin || index == kTVMFFIOpaquePtr) found |= DSC_VALUES_OBJECTS;
+  }
+  return found;
 }
 
 disco_status dsc_values_own(const TVMFFIAny *values, int32_t count, TVMFFIAny **ret_owned) {

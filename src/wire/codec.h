@@ -65,9 +65,12 @@ void dsc_travel_fini(dsc_travel *travel);
 /* Bytes that `count` values can need at most. */
 static inline size_t dsc_encode_bound(int32_t count) { return (size_t)count * DSC_SLOT_BYTES; }
 
-/* Do the values hold borrowed forms (type indices 7 to 10), which must be owned first (dsc_values_own)? One look per
- * value. */
-bool dsc_values_borrowed(const TVMFFIAny *values, int32_t count);
+/* What must be done before these values can be sent, in one look per value: budget 1 ns each. */
+enum {
+  DSC_VALUES_BORROWED = 1, /* there are borrowed forms (type indices 7 to 10), which must be owned first */
+  DSC_VALUES_OBJECTS = 2,  /* there are objects, but for DRefs, or pointers: packed for other processes, or refused */
+};
+unsigned dsc_values_look(const TVMFFIAny *values, int32_t count);
 /* Owned copies of all values (free with dsc_values_disown). */
 disco_status dsc_values_own(const TVMFFIAny *values, int32_t count, TVMFFIAny **ret_owned);
 void dsc_values_disown(TVMFFIAny *owned, int32_t count);

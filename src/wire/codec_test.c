@@ -240,17 +240,17 @@ static void borrowed_forms_are_owned_first(void **state) {
   TVMFFIAny text = string_object("a string that is an object"), *owned = NULL;
   TVMFFIByteArray array = {"bytes", 5};
   TVMFFIAny values[4] = {dsc_int(1), text, dsc_none(), dsc_none()};
-  assert_false(dsc_values_borrowed(values, 4));
+  assert_int_equal(dsc_values_look(values, 4) & DSC_VALUES_BORROWED, 0);
   values[2] = (TVMFFIAny){.type_index = kTVMFFIRawStr, .v_c_str = "raw"};
   values[3] = (TVMFFIAny){.type_index = kTVMFFIByteArrayPtr, .v_ptr = &array};
-  assert_false(dsc_values_borrowed(values, 2));
-  assert_true(dsc_values_borrowed(values, 3));
-  assert_true(dsc_values_borrowed(values + 3, 1));
+  assert_int_equal(dsc_values_look(values, 2) & DSC_VALUES_BORROWED, 0);
+  assert_int_not_equal(dsc_values_look(values, 3) & DSC_VALUES_BORROWED, 0);
+  assert_int_not_equal(dsc_values_look(values + 3, 1) & DSC_VALUES_BORROWED, 0);
   assert_int_equal(dsc_values_own(values, 4, &owned), DISCO_OK);
   assert_int_equal(strong_count(&text), 2);
   assert_int_equal(owned[2].type_index, kTVMFFISmallStr);
   assert_int_equal(owned[3].type_index, kTVMFFISmallBytes);
-  assert_false(dsc_values_borrowed(owned, 4));
+  assert_int_equal(dsc_values_look(owned, 4) & DSC_VALUES_BORROWED, 0);
   dsc_values_disown(owned, 4);
   assert_int_equal(strong_count(&text), 1);
   /* One that cannot be owned: the others are given back. */

@@ -1,10 +1,22 @@
 /* What only worker processes promise: who they are, what is copied and when, and that size does not matter. */
+#include <dirent.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "session/support.h"
 
-enum { WORKERS = 3 };
+enum { WORKERS = 3, MANY = 8 };
+
+/* It shadows every byte that is read and has a thread of its own that wakes up: the kernel's counts are its own then.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZER true
+#elif defined(__has_feature)
+#define THREAD_SANITIZER __has_feature(thread_sanitizer)
+#else
+#define THREAD_SANITIZER false
+#endif
 
 /* ---- Worker functions ---- */
 
@@ -90,6 +102,40 @@ static int make_pattern(void *self, const TVMFFIAny *args, int32_t num_args, TVM
   int rc = TVMFFIBytesFromByteArray(&bytes, result);
   free(data);
   return rc;
+}
+
+/* The number behind `key` in a file of /proc; -1 without. */
+static int64_t number_in(const char *path, const char *key) {
+  char line[256];
+  int64_t value = -1;
+  FILE *file = fopen(path, "re");
+  while (file != NULL && value < 0 && fgets(line, sizeof(line), file) != NULL)
+    if (strncmp(line, key, strlen(key)) == 0) value = strtoll(line + strlen(key), NULL, 10);
+  if (file != NULL) (void)fclose(file);
+  return value;
+}
+
+static int64_t sum_of_bytes(const DLTensor *tensor) {
+  const unsigned char *data = (const unsigned char *)tensor->data + tensor->byte_offset;
+  const size_t size = bytes_of(tensor);
+  int64_t sum = 0;
+  for (size_t i = 0; i < size; i++) sum += data[i];
+  return sum;
+}
+
+/* (tensor, sum of its bytes) -> by how many KiB the private memory of this process grew since the last call of this
+ * function: a copy made on the way here is seen, too. Reads every byte. */
+static int growth(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  static _Atomic int64_t last = -1;
+  (void)self;
+  if (num_args != 2 || args[0].type_index != kTVMFFITensor) return disco_raise("TypeError", "test.growth");
+  if (sum_of_bytes(tensor_of(args[0].v_obj)) != args[1].v_int64)
+    return disco_raise("ValueError", "the bytes of the tensor are others");
+  int64_t now = number_in("/proc/self/status", "RssAnon:");
+  if (now < 0) return disco_raise("RuntimeError", "no RssAnon in /proc/self/status");
+  *result = dsc_int(last < 0 ? 0 : now - last);
+  last = now;
+  return 0;
 }
 
 /* ---- Who they are ---- */
@@ -363,6 +409,128 @@ static void a_stream_of_large_arguments(void **state) {
   end_session(session);
 }
 
+/* The kernel's count of memory behind our descriptors of large arguments, in bytes. */
+static int64_t argument_memory(void) {
+  int64_t total = 0;
+  DIR *folder = opendir("/proc/self/fd");
+  assert_non_null(folder);
+  for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    char link[64] = "";
+    struct stat info;
+    if (readlinkat(dirfd(folder), entry->d_name, link, sizeof(link) - 1) <= 0) continue;
+    if (strncmp(link, "/memfd:disco ", 13) != 0) continue; /* the space: not the arena */
+    if (fstatat(dirfd(folder), entry->d_name, &info, 0) == 0) total += (int64_t)info.st_blocks * 512;
+  }
+  (void)closedir(folder);
+  return total;
+}
+
+static void one_copy_of_a_large_tensor_serves_all(void **state) {
+  (void)state;
+  if (THREAD_SANITIZER) skip();
+  const int64_t size = (int64_t)scaled(64, 8) << 20, page = sysconf(_SC_PAGESIZE);
+  const int64_t ring = 64 * page; /* the commands' own, when its descriptor is one of ours */
+  disco_session *session = make_session(MANY, 1);
+  disco_dref *func = find(session, "test.growth");
+  TVMFFIAny small = make_byte_tensor(1, 3), large = make_byte_tensor(size, 3);
+  disco_dref *warm = call(session, func, VALUES(small, dsc_int(3)));
+  sync_all(session);
+  gate stop;
+  gate_open(&stop);
+  gate_hold(&stop, session, DISCO_ALL_WORKERS);
+  const int64_t held = argument_memory();
+  const uint64_t written = stats_of(session).side_bytes;
+  disco_dref *grown = call(session, func, VALUES(large, dsc_int(3 * size)));
+  assert_in_range(stats_of(session).side_bytes - written, size, size + 4 * page);
+  assert_in_range(argument_memory() - held, size, size + ring);
+  gate_release(&stop, MANY);
+  int64_t left = size;
+  for (int i = 0; i < WAIT_MS && left > ring; i++) { /* nobody calls, and yet it goes */
+    sleep_ms(1);
+    left = argument_memory() - held;
+  }
+  assert_true(left <= ring);
+  for (int32_t w = 1; w < MANY; w++) assert_true(get_int(grown, w) < 2048); /* worker 0 is our own process */
+  assert_in_range(stats_of(session).side_bytes - written, size, size + 4 * page);
+  dsc_value_drop(&small);
+  dsc_value_drop(&large);
+  disco_dref_unref(grown);
+  disco_dref_unref(warm);
+  disco_dref_unref(func);
+  end_session(session);
+  gate_close(&stop);
+}
+
+/* ---- Idle ---- */
+
+typedef struct {
+  int64_t threads, switches, ticks;
+} activity;
+
+/* Adds those threads of the process whose names begin so. */
+static void add_activity(int64_t pid, const char *name, activity *total) {
+  char path[400], text[1024];
+  (void)snprintf(path, sizeof(path), "/proc/%lld/task", (long long)pid);
+  DIR *folder = opendir(path);
+  assert_non_null(folder);
+  for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    unsigned long long user = 0, kernel = 0;
+    if (entry->d_name[0] == '.') continue;
+    (void)snprintf(path, sizeof(path), "/proc/%lld/task/%s/stat", (long long)pid, entry->d_name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) continue; /* it ended */
+    text[fread(text, 1, sizeof(text) - 1, file)] = 0;
+    (void)fclose(file);
+    char *begin = strchr(text, '('), *end = strrchr(text, ')'); /* the name is between them, whatever it is */
+    if (begin == NULL || end == NULL || strncmp(begin + 1, name, strlen(name)) != 0) continue;
+    assert_int_equal(sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &kernel), 2);
+    (void)snprintf(path, sizeof(path), "/proc/%lld/task/%s/status", (long long)pid, entry->d_name);
+    int64_t switches = number_in(path, "voluntary_ctxt_switches:");
+    assert_true(switches >= 0);
+    total->threads++;
+    total->switches += switches;
+    total->ticks += (int64_t)(user + kernel);
+  }
+  (void)closedir(folder);
+}
+
+static activity activity_of(const int64_t *pids) {
+  activity total = {0};
+  add_activity(getpid(), "disco ", &total);
+  assert_true(total.threads > 0);
+  for (int32_t w = 1; w < MANY; w++) add_activity(pids[w], "", &total);
+  return total;
+}
+
+static void idle_sessions_sleep(void **state) {
+  (void)state;
+  if (THREAD_SANITIZER) skip();
+  int64_t pids[MANY];
+  disco_session *session = make_session(MANY, 1);
+  disco_dref *func = find(session, "test.who"), *result = call(session, func, NO_VALUES);
+  for (int32_t w = 0; w < MANY; w++) {
+    TVMFFIAny pair = get(result, w);
+    pids[w] = element(&pair, 0).v_int64;
+    dsc_value_drop(&pair);
+  }
+  activity before = activity_of(pids), after = before;
+  assert_true(before.threads >= 2 * (MANY - 1) + 1); /* the function and the watcher of each, and worker 0 */
+  bool quiet = false;
+  for (int i = 0; i < 10 && !quiet; i++) { /* it takes a while to settle */
+    before = activity_of(pids);
+    sleep_ms(300);
+    after = activity_of(pids);
+    quiet = before.threads == after.threads && before.switches == after.switches && before.ticks == after.ticks;
+  }
+  if (!quiet)
+    print_error("in 300 ms %lld threads slept %lld times and used %lld ticks\n", (long long)after.threads,
+                (long long)(after.switches - before.switches), (long long)(after.ticks - before.ticks));
+  assert_true(quiet);
+  disco_dref_unref(result);
+  disco_dref_unref(func);
+  end_session(session);
+}
+
 /* ---- Replies ---- */
 
 static bool is_pattern(const TVMFFIAny *value, size_t size, int64_t seed) {
@@ -543,6 +711,7 @@ static void register_more(void) {
   register_function("test.fill", fill);
   register_function("test.check", check);
   register_function("test.pattern", make_pattern);
+  register_function("test.growth", growth);
 }
 
 int main(void) {
@@ -556,6 +725,8 @@ int main(void) {
                                      cmocka_unit_test(strings_of_every_size),
                                      cmocka_unit_test(many_large_arguments),
                                      cmocka_unit_test(a_stream_of_large_arguments),
+                                     IN_MODES(one_copy_of_a_large_tensor_serves_all, IN_POOL | IN_FOREIGN),
+                                     cmocka_unit_test(idle_sessions_sleep),
                                      cmocka_unit_test(replies_of_every_size),
                                      cmocka_unit_test(large_late_replies_block_nobody),
                                      cmocka_unit_test(containers_travel_in_debug_reads_and_writes),

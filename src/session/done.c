@@ -1,4 +1,4 @@
-/* The done descriptor: for event loops that cannot wait in a call. models: the armed number stays awaited on every
+/* The done descriptor: for event loops that cannot wait in a call. The armed number stays awaited on every
  * status line (worker/announce.h) until that worker passes it; the last one to pass it finds all the others done. */
 #include "os/pipe.h"
 #include "session/engine.h"

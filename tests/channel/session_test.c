@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/inject.h"
 #include "channel/subjects.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
@@ -233,6 +234,126 @@ static void a_session_that_is_refused_takes_the_channels(void **state) {
   }
 }
 
+/* ---- A channel around another one, which counts what is done to it ---- */
+
+typedef struct {
+  disco_channel channel;
+  disco_channel *inner;
+  _Atomic int interrupted, destroyed;
+} watched_channel;
+
+static disco_status watched_send(disco_channel *self, const void *frame, size_t size) {
+  disco_channel *inner = ((watched_channel *)self)->inner;
+  return inner->ops->send(inner, frame, size);
+}
+
+static disco_status watched_recv_reply(disco_channel *self, const void **ret_frame, size_t *ret_size) {
+  disco_channel *inner = ((watched_channel *)self)->inner;
+  return inner->ops->recv_reply(inner, ret_frame, ret_size);
+}
+
+static void watched_interrupt(disco_channel *self) {
+  watched_channel *watched = (watched_channel *)self;
+  atomic_fetch_add(&watched->interrupted, 1);
+  watched->inner->ops->interrupt(watched->inner);
+}
+
+/* Its own memory is the test's: it may still be looked at. */
+static void watched_destroy(disco_channel *self) {
+  watched_channel *watched = (watched_channel *)self;
+  if (atomic_fetch_add(&watched->destroyed, 1) == 0) watched->inner->ops->destroy(watched->inner);
+}
+
+static const disco_channel_ops watched_ops = {.struct_size = sizeof(disco_channel_ops),
+                                              .send = watched_send,
+                                              .recv_reply = watched_recv_reply,
+                                              .interrupt = watched_interrupt,
+                                              .destroy = watched_destroy};
+
+typedef struct {
+  watched_channel ends[WORKERS - 1];
+  disco_channel *far[WORKERS - 1]; /* where nobody is */
+  disco_channel *given[WORKERS - 1];
+} watched_channels;
+
+static void watch_channels(watched_channels *self) {
+  for (int i = 0; i < WORKERS - 1; i++) {
+    channel_pair pair;
+    channel_of_queues.connect(&pair);
+    self->ends[i] = (watched_channel){.channel = {&watched_ops}, .inner = pair.controller};
+    self->far[i] = pair.worker;
+    self->given[i] = &self->ends[i].channel;
+  }
+}
+
+/* Each was destroyed, and once: its far end hears of it after what was sent, and frees the queues. */
+static void expect_destroyed(watched_channels *self) {
+  for (int i = 0; i < WORKERS - 1; i++) {
+    const void *frame;
+    size_t size;
+    for (int k = 0; k < BOUND_MS && atomic_load(&self->ends[i].destroyed) == 0; k++)
+      (void)usleep(1000); /* the reaper */
+    assert_int_equal(atomic_load(&self->ends[i].destroyed), 1);
+    disco_status status = DISCO_OK;
+    while (status == DISCO_OK) status = self->far[i]->ops->recv(self->far[i], &frame, &size);
+    assert_int_equal(status, DISCO_CLOSED);
+    self->far[i]->ops->destroy(self->far[i]);
+  }
+}
+
+/* Nobody ever answers, and both threads of each channel block: shutdown interrupts them. */
+static void shutdown_interrupts_silent_channels(void **state) {
+  (void)state;
+  static watched_channels channels;
+  disco_session_options options = DISCO_SESSION_OPTIONS_INIT(WORKERS, 1);
+  disco_session *session = NULL;
+  disco_dref *dref = NULL;
+  const TVMFFIAny number = dsc_int(5);
+  watch_channels(&channels);
+  options.arena_bytes = 64 << 20;
+  options.grace_ms = 200;
+  options.channels = channels.given;
+  OK(disco_session_create_process(&options, &session));
+  for (int i = 0; i < 10; i++) { /* more than a queue holds */
+    OK(disco_session_put(session, &number, &dref));
+    disco_dref_unref(dref);
+  }
+  assert_int_equal(disco_session_sync(session, DISCO_ALL_WORKERS, 20), DISCO_TIMEOUT);
+  for (int i = 0; i < WORKERS - 1; i++) assert_int_equal(atomic_load(&channels.ends[i].interrupted), 0);
+  (void)!disco_session_shutdown(session);
+  disco_session_unref(session);
+  expect_destroyed(&channels);
+  for (int i = 0; i < WORKERS - 1; i++) assert_true(atomic_load(&channels.ends[i].interrupted) > 0);
+}
+
+/* Whichever allocation is missing: no session, and every channel is destroyed once. */
+static void a_session_without_memory_takes_the_channels(void **state) {
+  (void)state;
+  static watched_channels channels;
+  disco_status status = DISCO_MEMORY;
+  long n = 0;
+  while (status != DISCO_OK && n < 1000) {
+    disco_session_options options = DISCO_SESSION_OPTIONS_INIT(WORKERS, 1);
+    disco_session *session = NULL;
+    watch_channels(&channels);
+    options.arena_bytes = 64 << 20;
+    options.grace_ms = 100;
+    options.channels = channels.given;
+    (void)dsc_inject_fail_allocation(++n);
+    status = disco_session_create_process(&options, &session);
+    (void)dsc_inject_fail_allocation(0);
+    if (status != DISCO_OK) {
+      assert_null(session);
+    } else {
+      (void)!disco_session_shutdown(session);
+      disco_session_unref(session);
+    }
+    expect_destroyed(&channels);
+  }
+  assert_int_equal(status, DISCO_OK);
+  assert_true(n > 5);
+}
+
 int main(void) {
   alarm(60);
   if (disco_register_function("test.echo", echo, NULL, NULL, false) != DISCO_OK ||
@@ -241,6 +362,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(queues_drive_a_session),
                                      cmocka_unit_test(sockets_drive_a_session),
                                      cmocka_unit_test(a_channel_that_closes_is_a_loss),
-                                     cmocka_unit_test(a_session_that_is_refused_takes_the_channels)};
+                                     cmocka_unit_test(a_session_that_is_refused_takes_the_channels),
+                                     cmocka_unit_test(shutdown_interrupts_silent_channels),
+                                     cmocka_unit_test(a_session_without_memory_takes_the_channels)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disco/channel.h"
 #include "session/support.h"
 
 foreign_counts foreign_pools;
@@ -245,6 +246,17 @@ static int obey_options(char *const words[], int count) {
   return 0;
 }
 
+/* Twice the same descriptor: a socket, the worker's end of a user's channel (channels.c). */
+static disco_status be_worker(const int numbers[5]) {
+  if (numbers[3] != numbers[4]) return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]);
+  disco_channel *channel = NULL;
+  disco_status status = disco_pipe_channel_create(numbers[3], numbers[4], &channel);
+  if (status != DISCO_OK) return status;
+  status = disco_worker_run_channel(numbers[0], numbers[1], numbers[2], channel);
+  channel->ops->destroy(channel);
+  return status;
+}
+
 void be_worker_if_asked(void) {
   static char memory[8192], *words[MOST_WORDS];
   int count = read_words(memory, sizeof(memory), words);
@@ -253,7 +265,7 @@ void be_worker_if_asked(void) {
   for (int i = 0; i < 5; i++) numbers[i] = atoi(words[2 + i]);
   obey_environment();
   if (obey_options(words, count) != 0) exit(2);
-  disco_status status = disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]);
+  disco_status status = be_worker(numbers);
   if (status == DISCO_OK) exit(0);
   if (status == DISCO_LOST) exit(LEFT_EARLY);
   exit(fail_worker("worker", disco_last_error_text()));

@@ -506,6 +506,37 @@ static void sessions_leave_nothing(void **state) {
   expect_nothing_left(before);
 }
 
+/* The library knows no process here: the end of the channel is all it hears. */
+static void a_dead_worker_closes_its_channel(void **state) {
+  (void)state;
+  int before = warm_up();
+  for (int moment = 0; moment < 3; moment++) { /* perhaps before its first word, after it, within a function */
+    disco_session *session = make_session(3, 1);
+    gate stop;
+    gate_open(&stop);
+    if (moment == 1) sync_all(session);
+    if (moment == 2) gate_hold(&stop, session, 2);
+    int64_t pid = kill_channel_worker(session, 2);
+    assert_true(pid > 1);
+    disco_status status = await_loss(session);
+    check_status(status, DISCO_LOST, "a sync with a worker that was killed", __FILE__, __LINE__);
+    disco_error_info error = {.struct_size = sizeof(error)};
+    assert_int_equal(disco_last_error(&error), DISCO_OK);
+    assert_string_equal(error.kind, "WorkerLostError");
+    assert_int_equal(error.worker, 2);
+    assert_int_equal(error.signal_number, -1); /* nobody told it how */
+    assert_int_equal(error.exit_status, -1);
+    expect_says("channel");
+    TVMFFIAny one = dsc_int(1);
+    disco_dref *ret = NULL;
+    expect_status(DISCO_LOST, disco_session_put(session, &one, &ret)); /* and every later call */
+    assert_null(ret);
+    gate_close(&stop);
+    end_session(session); /* worker 1 leaves in order */
+  }
+  expect_nothing_left(before);
+}
+
 /* Pool creators are found by name at the call: what is wrong about counts is told before any is asked. */
 static void counts_are_checked_first(void **state) {
   (void)state;
@@ -542,6 +573,7 @@ int main(void) {
                                      FOREIGN_ONLY(a_pool_whose_workers_are_silent),
                                      FOREIGN_ONLY(a_pool_whose_workers_are_gone),
                                      FOREIGN_ONLY(counts_are_checked_first),
+                                     CHANNEL_ONLY(a_dead_worker_closes_its_channel),
                                      cmocka_unit_test(sessions_leave_nothing)};
   return RUN_SUITE(tests, register_more);
 }

@@ -9,14 +9,15 @@
 
 /* ---- Running ---- */
 
-int mode_lists[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+int mode_lists[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 
 int session_mode(void) {
-  static const char *const names[] = {"thread", "pool", "foreign", "pipe"};
+  static const char *const names[] = {"thread", "pool", "foreign", "pipe", "channel"};
   const char *wanted = getenv("DISCO_TEST_SESSION");
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < 5; i++)
     if (wanted == NULL || strcmp(wanted, names[i]) == 0) return 1 << i;
-  (void)fprintf(stderr, "DISCO_TEST_SESSION=%s is none of thread, pool, foreign, pipe\n", wanted);
+  (void)fprintf(stderr, "DISCO_TEST_SESSION=%s is none of thread, pool, foreign, pipe, channel\n", wanted);
   exit(2);
 }
 
@@ -53,7 +54,7 @@ int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, vo
   }
   int failed = _cmocka_run_group_tests(name, chosen, num_chosen, NULL, NULL);
   free(chosen);
-  return failed + check_pools();
+  return failed + check_pools() + check_channel_workers();
 }
 
 int scaled(int n, int least) {
@@ -85,11 +86,12 @@ disco_status start_session(const disco_session_options *options, disco_session *
   if (session_mode() == IN_FOREIGN) {
     if (full->pool_creator == NULL) full->pool_creator = "test.create_pool";
     if (full->entrypoint == NULL) full->entrypoint = "session.worker";
-  } else {
+  } else if (session_mode() != IN_CHANNEL) {
     if (full->program == NULL) full->program = "/proc/self/exe";
     if (session_mode() == IN_PIPE) full->transport = DISCO_TRANSPORT_PIPE;
   }
-  disco_status status = disco_session_create_process(full, ret_session);
+  disco_status status = session_mode() == IN_CHANNEL ? start_over_channels(full, ret_session)
+                                                     : disco_session_create_process(full, ret_session);
   free(full);
   return status;
 }
@@ -113,6 +115,7 @@ disco_session *make_session(int32_t workers, int32_t groups) {
 void end_session(disco_session *session) {
   expect_ok(disco_session_shutdown(session));
   disco_session_unref(session);
+  if (session_mode() == IN_CHANNEL) await_channel_workers(session);
 }
 
 /* ---- Checks ---- */

@@ -5,6 +5,7 @@
  *   pool     processes of the library's own pool, on shared memory: this program is their program, too
  *   foreign  processes of a pool that knows only pipes (foreign.c)
  *   pipe     as pool, but nothing goes through shared memory
+ *   channel  processes that the suite itself starts (channels.c): the session knows them by a user's channels alone
  * So all sessions come from make_session(), worker functions are registered by name before the tests begin, gates work
  * between processes, and a check that needs one address space asks shares_memory(). Worker 0 is always a thread of the
  * controller. A test that means nothing in some mode is not in its list (THREADS_ONLY and so on). Checks may fail on
@@ -31,13 +32,14 @@ enum { WAIT_MS = 5000 }; /* the longest any wait of a test may take */
 /* ---- Running ---- */
 
 /* A test that runs in some modes only: in place of cmocka_unit_test(). */
-enum { IN_THREAD = 1, IN_POOL = 2, IN_FOREIGN = 4, IN_PIPE = 8 };
-extern int mode_lists[16]; /* mode_lists[i] == i: something to point to */
+enum { IN_THREAD = 1, IN_POOL = 2, IN_FOREIGN = 4, IN_PIPE = 8, IN_CHANNEL = 16 };
+extern int mode_lists[32]; /* mode_lists[i] == i: something to point to */
 #define IN_MODES(test, modes) cmocka_unit_test_prestate(test, &mode_lists[(modes)])
 #define THREADS_ONLY(test) IN_MODES(test, IN_THREAD)
-#define PROCESSES_ONLY(test) IN_MODES(test, IN_POOL | IN_FOREIGN | IN_PIPE)
+#define PROCESSES_ONLY(test) IN_MODES(test, IN_POOL | IN_FOREIGN | IN_PIPE | IN_CHANNEL)
 #define OWN_POOL_ONLY(test) IN_MODES(test, IN_POOL | IN_PIPE)
 #define FOREIGN_ONLY(test) IN_MODES(test, IN_FOREIGN)
+#define CHANNEL_ONLY(test) IN_MODES(test, IN_CHANNEL)
 
 /* What this process tests: one of IN_*. */
 int session_mode(void);
@@ -61,7 +63,7 @@ void register_function(const char *name, TVMFFISafeCallType function);
 disco_status start_session(const disco_session_options *options, disco_session **ret_session);
 disco_session *make_session(int32_t workers, int32_t groups);
 disco_session *make_session_with(const disco_session_options *options);
-/* Shut down (which must succeed) and drop the reference. */
+/* Shut down (which must succeed) and drop the reference; over channels, wait for the workers, too. */
 void end_session(disco_session *session);
 /* Do the controller and all workers see the same objects and variables? Does this worker? How many of the first
  * `workers`? */
@@ -171,6 +173,18 @@ extern foreign_counts foreign_pools;
 void register_pools(void);
 /* In a process that was started as a worker: be one, then leave. In others: return. */
 void be_worker_if_asked(void);
+
+/* ---- channels.c: sessions over sockets, whose workers this program starts and waits for ---- */
+
+/* Starts the workers, then the session; fills in options->channels. The session's status, or DISCO_RUNTIME. */
+disco_status start_over_channels(disco_session_options *options, disco_session **ret_session);
+/* Until the workers of this session (NULL: of all) have ended, WAIT_MS at most: then they are killed and complained of.
+ * The pointer is compared only. */
+void await_channel_workers(const disco_session *session);
+/* SIGKILL for one; that status is no complaint then. Returns its pid; -1: it does not run. */
+int64_t kill_channel_worker(const disco_session *session, int32_t worker);
+/* At the end: waits for all; 1 when one was complained of. */
+int check_channel_workers(void);
 
 /* ---- functions.c ---- */
 void register_worker_functions(void);

@@ -102,12 +102,26 @@ disco_status dsc_create_threaded(const disco_session_options *options, const voi
   return status == DISCO_OK ? dsc_session_create(&settings, NULL, creation_site, ret_session) : status;
 }
 
+static disco_status check_channels(const disco_session_options *options) {
+  for (int32_t i = 1; options->channels != NULL && i < options->num_workers; i++) {
+    const disco_channel *channel = options->channels[i - 1];
+    if (channel == NULL || channel->ops == NULL || channel->ops->struct_size < sizeof(disco_channel_ops))
+      return dsc_fail(DISCO_VALUE,
+                      "options.channels[%d], for worker %d, is NULL or has no ops, or older ones than this libdisco's",
+                      i - 1, i);
+  }
+  return DISCO_OK;
+}
+
 disco_status dsc_create_process(const disco_session_options *options, const void *creation_site,
                                 disco_session **ret_session) {
   dsc_settings settings;
   disco_session_options whole = {0};
   disco_status status = dsc_startup_status();
+  if (status == DISCO_OK && ret_session == NULL)
+    status = dsc_fail(DISCO_VALUE, "disco_session_create_process: ret_session is NULL");
   if (status == DISCO_OK) status = read_options(options, &whole, &settings);
+  if (status == DISCO_OK) status = check_channels(&whole);
   if (status != DISCO_OK) {
     memcpy(&whole, options, options->struct_size < sizeof(whole) ? options->struct_size : sizeof(whole));
     dsc_channels_destroy(&whole);
@@ -118,7 +132,6 @@ disco_status dsc_create_process(const disco_session_options *options, const void
 
 disco_status disco_session_create_process(const disco_session_options *options, disco_session **ret_session) {
   REQUIRE(options);
-  REQUIRE(ret_session);
   return dsc_create_process(options, __builtin_return_address(0), ret_session);
 }
 

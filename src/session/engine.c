@@ -85,7 +85,8 @@ static disco_status build(dsc_engine *engine) {
 /* Channels that were handed over to a session which could not be made. */
 void dsc_channels_destroy(const disco_session_options *options) {
   for (int32_t i = 1; options != NULL && options->channels != NULL && i < options->num_workers; i++)
-    if (options->channels[i - 1] != NULL) options->channels[i - 1]->ops->destroy(options->channels[i - 1]);
+    if (options->channels[i - 1] != NULL && options->channels[i - 1]->ops != NULL)
+      options->channels[i - 1]->ops->destroy(options->channels[i - 1]);
 }
 
 disco_status dsc_engine_create(const dsc_settings *settings, const disco_session_options *processes,

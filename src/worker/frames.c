@@ -41,15 +41,18 @@ static disco_status tell_done(server *self, uint64_t sequence) {
   return self->channel->ops->reply(self->channel, frame, size);
 }
 
+static disco_status controller_is_gone(const dsc_worker *worker) {
+  return dsc_fail(DISCO_LOST, "the controller of worker %d is gone: its channel closed without a shutdown",
+                  worker->setup.id);
+}
+
 /* The next command, whole and checked; it lives until the next call. */
 static disco_status next_command(server *self, const dsc_command_frame **ret_command) {
   const void *frame = NULL;
   size_t size = 0;
   const dsc_worker *worker = self->worker;
   disco_status status = self->channel->ops->recv(self->channel, &frame, &size);
-  if (status == DISCO_CLOSED)
-    return dsc_fail(DISCO_LOST, "the controller of worker %d is gone: its channel closed without a shutdown",
-                    worker->setup.id);
+  if (status == DISCO_CLOSED) return controller_is_gone(worker);
   if (status != DISCO_OK) return status;
   status = dsc_frame_check(frame, size, DSC_FRAME_Command, sizeof(dsc_command_frame), worker->segment->session,
                            worker->setup.id, "the controller");
@@ -91,7 +94,7 @@ static disco_status serve(server *self) {
     if (stop && self->finished != NULL) dsc_store_release(self->finished, true); /* release: watcher.finished */
     self->done_sequence = record->sequence;
     status = tell_done(self, record->sequence);
-    if (status != DISCO_OK && !stop) return status;
+    if (status != DISCO_OK && !stop) return status == DISCO_CLOSED ? controller_is_gone(worker) : status;
   }
   return DISCO_OK;
 }

@@ -198,5 +198,7 @@ disco_status dsc_worker_run_channel(int32_t worker_id, int32_t num_workers, int3
   disco_status status = check_numbers(worker_id, num_workers, num_groups);
   if (status == DISCO_OK) status = read_hello(channel, worker_id, num_workers, num_groups, &hello);
   if (status == DISCO_OK) status = send_answer(channel, &hello, DSC_ANSWER_PIPE, "a channel of the user's own");
+  if (status == DISCO_CLOSED)
+    return dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
   return status == DISCO_OK ? dsc_worker_serve(&hello, channel, NULL) : status;
 }

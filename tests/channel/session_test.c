@@ -354,6 +354,86 @@ static void a_session_without_memory_takes_the_channels(void **state) {
   assert_true(n > 5);
 }
 
+/* ---- What is wrong with a list of channels, and a controller that leaves ---- */
+
+/* The others are taken over all the same. */
+static void channels_that_are_none_are_refused(void **state) {
+  (void)state;
+  static const disco_channel_ops ops = {.struct_size = sizeof(ops), .destroy = count_destroy};
+  for (int bad = 0; bad < 3; bad++) {
+    counted_channel ends[WORKERS - 1] = {{{&ops}, 0}, {{bad == 1 ? NULL : &ops}, 0}};
+    disco_channel *channels[WORKERS - 1] = {&ends[0].channel, bad == 0 ? NULL : &ends[1].channel};
+    disco_session_options options = DISCO_SESSION_OPTIONS_INIT(WORKERS, 1);
+    disco_session *session = NULL;
+    options.arena_bytes = 64 << 20;
+    options.channels = channels;
+    assert_int_equal(disco_session_create_process(&options, bad == 2 ? NULL : &session), DISCO_VALUE);
+    assert_non_null(strstr(disco_last_error_text(), bad == 2 ? "ret_session" : "worker 2"));
+    assert_null(session);
+    assert_int_equal(ends[0].destroyed, 1);
+    assert_int_equal(ends[1].destroyed, bad == 2);
+  }
+}
+
+/* A worker's end that plays frames, and closes with the answer before which nothing is left of `replies`. */
+typedef struct {
+  disco_channel channel;
+  void *frames[2];
+  size_t sizes[2];
+  int next, replies;
+} played_channel;
+
+static disco_status play_recv(disco_channel *self, const void **ret_frame, size_t *ret_size) {
+  played_channel *played = (played_channel *)self;
+  if (played->next == 2) return disco_fail(DISCO_CLOSED, "the play is over");
+  *ret_frame = played->frames[played->next];
+  *ret_size = played->sizes[played->next++];
+  return DISCO_OK;
+}
+
+static disco_status play_reply(disco_channel *self, const void *frame, size_t size) {
+  (void)frame;
+  (void)size;
+  return ((played_channel *)self)->replies-- > 0 ? DISCO_OK : disco_fail(DISCO_CLOSED, "nobody listens");
+}
+
+/* Whenever it leaves - before the answer to its first word, before a command is done, between two -, it is a loss. */
+static void a_controller_that_leaves_is_a_loss(void **state) {
+  (void)state;
+  static const disco_channel_ops ops = {.struct_size = sizeof(ops), .recv = play_recv, .reply = play_reply};
+  static watched_channels channels;
+  played_channel played = {.channel = {&ops}};
+  disco_session_options options = DISCO_SESSION_OPTIONS_INIT(WORKERS, 1);
+  disco_session *session = NULL;
+  disco_dref *dref = NULL;
+  const TVMFFIAny number = dsc_int(5);
+  watch_channels(&channels);
+  options.arena_bytes = 64 << 20;
+  options.grace_ms = 100;
+  options.channels = channels.given;
+  OK(disco_session_create_process(&options, &session));
+  OK(disco_session_put(session, &number, &dref));
+  for (int i = 0; i < 2; i++) { /* what a controller says: a word of greeting, a command */
+    const void *frame = NULL;
+    OK(channels.far[0]->ops->recv(channels.far[0], &frame, &played.sizes[i]));
+    played.frames[i] = malloc(played.sizes[i]);
+    assert_non_null(played.frames[i]);
+    memcpy(played.frames[i], frame, played.sizes[i]);
+  }
+  disco_dref_unref(dref);
+  (void)!disco_session_shutdown(session);
+  disco_session_unref(session);
+  expect_destroyed(&channels);
+  for (int replies = 0; replies < 3; replies++) {
+    played.next = 0;
+    played.replies = replies;
+    assert_int_equal(disco_worker_run_channel(1, WORKERS, 1, &played.channel), DISCO_LOST);
+    assert_non_null(strstr(disco_last_error_text(), "worker 1"));
+    assert_int_equal(played.replies, replies == 2 ? 0 : -1);
+  }
+  for (int i = 0; i < 2; i++) free(played.frames[i]);
+}
+
 int main(void) {
   alarm(60);
   if (disco_register_function("test.echo", echo, NULL, NULL, false) != DISCO_OK ||
@@ -364,6 +444,8 @@ int main(void) {
                                      cmocka_unit_test(a_channel_that_closes_is_a_loss),
                                      cmocka_unit_test(a_session_that_is_refused_takes_the_channels),
                                      cmocka_unit_test(shutdown_interrupts_silent_channels),
-                                     cmocka_unit_test(a_session_without_memory_takes_the_channels)};
+                                     cmocka_unit_test(a_session_without_memory_takes_the_channels),
+                                     cmocka_unit_test(channels_that_are_none_are_refused),
+                                     cmocka_unit_test(a_controller_that_leaves_is_a_loss)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

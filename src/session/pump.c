@@ -13,6 +13,7 @@
 #include "session/remote.h"
 #include "worker/reply_port.h"
 #include "worker/side.h"
+#include "worker/skip.h"
 
 enum { WINDOW = 1024 }; /* commands under way in the channel */
 
@@ -28,7 +29,7 @@ struct dsc_pump {
   /* the sender's */
   dsc_ring_reader ring;
   dsc_patience patience;
-  uint64_t failures_seen, skip_after, resumed; /* as in dsc_worker */
+  dsc_skip skip;
   char *frame;
   size_t frame_bytes;
   _Atomic uint64_t sent; /* sequence of the last command sent */
@@ -72,38 +73,16 @@ static disco_status wait_for_commands(dsc_pump *pump) {
 
 /* As the worker would, if it saw the others' status lines. Returns the cause, 0: run it. */
 static uint64_t skip_cause(dsc_pump *pump, const dsc_record *record) {
-  uint64_t failures = dsc_load_acquire(&pump->segment->failures); /* acquire: segment.failures */
-  if (failures != pump->failures_seen) {
-    pump->failures_seen = failures;
-    for (int32_t i = 0; i < pump->segment->num_workers; i++) {
-      uint64_t failed = dsc_load_acquire(&dsc_segment_status(pump->segment, i)->failed); /* acquire: status.failed */
-      if (failed > pump->resumed && failed < pump->skip_after) pump->skip_after = failed;
-    }
-  }
-  if (record->message == DSC_MESSAGE_Resume) {
-    pump->resumed = record->sequence;
-    pump->skip_after = UINT64_MAX;
-    pump->failures_seen = UINT64_MAX;
-  }
-  bool skips = record->sequence > pump->skip_after && dsc_message_skippable(record->message);
-  return skips ? pump->skip_after : 0;
+  if (record->message == DSC_MESSAGE_Resume) dsc_skip_resume(&pump->skip, record->sequence);
+  uint64_t cause = dsc_skip_cause(&pump->skip, pump->segment, record->sequence);
+  return dsc_message_skippable(record->message) ? cause : 0;
 }
 
 /* Addresses mean nothing there, and are nobody's business. */
 static void hide_addresses(dsc_record *record) {
-  char *at = (char *)(record + 1);
-  for (uint32_t i = 0; i < record->num_args;) {
-    TVMFFIAny *slot = (TVMFFIAny *)at;
-    if (slot->type_index == DSC_SLOT_DREFS) {
-      uint32_t count = ((const dsc_dref_run *)slot)->count;
-      i += count;
-      at += dsc_dref_run_bytes(count);
-      continue;
-    }
+  dsc_slot_walk walk = dsc_slot_walk_of(record + 1, record->num_args);
+  for (TVMFFIAny *slot; (slot = dsc_slot_next(&walk)) != NULL;)
     if (dsc_is_object(slot)) slot->v_obj = NULL;
-    i++;
-    at += DSC_SLOT_BYTES;
-  }
 }
 
 static disco_status make_room(dsc_pump *pump, size_t bytes) {
@@ -253,8 +232,6 @@ static disco_status take_done(dsc_pump *pump, const dsc_done_frame *frame) {
 
 static disco_status take_reply(dsc_pump *pump, const dsc_reply_frame *frame) {
   disco_status status = dsc_frame_check_reply(frame);
-  if (status == DISCO_OK && frame->outcome > DSC_REPLY_POISONED)
-    status = dsc_fail(DISCO_LOST, "replies with the unknown outcome %u", frame->outcome);
   if (status == DISCO_OK && (frame->head.sequence != dsc_load_relaxed(&pump->line->done) + 1 ||
                              frame->head.sequence > dsc_load_acquire(&pump->sent)))
     status = dsc_fail(DISCO_LOST, "replies to command %llu, which it does not run",
@@ -326,7 +303,7 @@ disco_status dsc_pump_start(dsc_remote *remote) {
   pump->segment = segment;
   pump->line = dsc_segment_status(segment, remote->worker);
   pump->channel = remote->channel;
-  pump->skip_after = UINT64_MAX;
+  pump->skip = (dsc_skip)DSC_SKIP_INIT;
   dsc_ring_reader_init(&pump->ring, &segment->ring, dsc_segment_at(segment, segment->ring_offset), segment->ring_bytes);
   dsc_patience_init(&pump->patience, INT32_MAX, 0); /* never spins: a system call follows anyway */
   dsc_patience_init(&pump->reply_patience, INT32_MAX, 0);

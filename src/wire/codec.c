@@ -133,17 +133,8 @@ static char *encode_packed(const dsc_travel *travel, void *slots, int32_t count,
   const char *record = (const char *)slots - sizeof(dsc_record);
   /* From the record's start; in a side file from 16 bytes before it, so that 0 stays "nothing". */
   uint64_t first = travel->in_side ? DSC_SLOT_BYTES : (uint64_t)(end - record), offset = 0;
-  char *slot = slots;
-  for (int32_t i = 0; i < count;) {
-    TVMFFIAny *value = (TVMFFIAny *)slot;
-    if (value->type_index == DSC_SLOT_DREFS) {
-      uint32_t taken = ((const dsc_dref_run *)slot)->count;
-      i += (int32_t)taken;
-      slot += dsc_dref_run_bytes(taken);
-      continue;
-    }
-    i++;
-    slot += DSC_SLOT_BYTES;
+  dsc_slot_walk walk = dsc_slot_walk_of(slots, (uint32_t)count);
+  for (TVMFFIAny *value; (value = dsc_slot_next(&walk)) != NULL;) {
     if (!dsc_is_object(value)) continue;
     if (offset >= travel->payload) break; /* GetGlobalFunc: the name travels, the function does not */
     const dsc_packed *packed = (const dsc_packed *)(travel->packed + offset);
@@ -191,35 +182,16 @@ disco_status dsc_encode(const dsc_encoder *encoder, const TVMFFIAny *values, int
 }
 
 void dsc_encoded_drop(const void *slots, uint32_t num_args, uint64_t readers) {
-  const char *at = slots;
-  for (uint32_t i = 0; i < num_args;) {
-    const TVMFFIAny *value = (const TVMFFIAny *)at;
-    if (value->type_index == DSC_SLOT_DREFS) {
-      uint32_t count = ((const dsc_dref_run *)at)->count;
-      i += count;
-      at += dsc_dref_run_bytes(count);
-      continue;
-    }
-    if (dsc_is_object(value))
-      for (uint64_t r = 0; r < readers; r++) dsc_object_unref(value->v_obj);
-    i++;
-    at += DSC_SLOT_BYTES;
-  }
+  dsc_slot_walk walk = dsc_slot_walk_of(slots, num_args);
+  for (const TVMFFIAny *value; (value = dsc_slot_next(&walk)) != NULL;)
+    for (uint64_t r = 0; dsc_is_object(value) && r < readers; r++) dsc_object_unref(value->v_obj);
 }
 
 /* Plain values that mean the same everywhere; objects are looked at in their packed form only. */
 static bool slot_may_come(const TVMFFIAny *slot) {
-  switch (slot->type_index) {
-  case kTVMFFINone:
-  case kTVMFFIInt:
-  case kTVMFFIBool:
-  case kTVMFFIFloat:
-  case kTVMFFIDataType:
-  case kTVMFFIDevice: return true;
-  case kTVMFFISmallStr:
-  case kTVMFFISmallBytes: return slot->zero_padding <= 7;
-  default: return dsc_is_object(slot);
-  }
+  bool small = slot->type_index == kTVMFFISmallStr || slot->type_index == kTVMFFISmallBytes;
+  if (small && slot->zero_padding > 7) return false;
+  return dsc_packed_is_plain(slot->type_index) || dsc_is_object(slot);
 }
 
 /* What a handler reads without counting: each a slot of its own. */

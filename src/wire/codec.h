@@ -32,6 +32,32 @@ static inline size_t dsc_dref_run_bytes(uint32_t count) {
   return (sizeof(dsc_dref_run) + (size_t)count * 4 + 15) & ~(size_t)15;
 }
 
+/* The slots of a record that are values of their own, in order: runs of DRefs are stepped over. */
+typedef struct {
+  char *at;
+  uint32_t left; /* values, those of runs counted each */
+} dsc_slot_walk;
+
+static inline dsc_slot_walk dsc_slot_walk_of(const void *slots, uint32_t num_args) {
+  return (dsc_slot_walk){(char *)(uintptr_t)slots, num_args};
+}
+
+/* The next one, NULL at the end. */
+static inline TVMFFIAny *dsc_slot_next(dsc_slot_walk *walk) {
+  while (walk->left > 0) {
+    TVMFFIAny *slot = (TVMFFIAny *)walk->at;
+    if (slot->type_index != DSC_SLOT_DREFS) {
+      walk->at += DSC_SLOT_BYTES;
+      walk->left--;
+      return slot;
+    }
+    uint32_t count = ((const dsc_dref_run *)slot)->count;
+    walk->at += dsc_dref_run_bytes(count);
+    walk->left -= count;
+  }
+  return NULL;
+}
+
 /* What the encoder needs to know of its session. */
 typedef struct {
   const disco_session *session; /* DRefs must be its own */

@@ -111,8 +111,7 @@ disco_status dsc_frame_check_reply(const dsc_reply_frame *frame) {
   if (bytes < sizeof(dsc_packed) || bytes % 8 != 0)
     return dsc_fail(DISCO_LOST, "malformed Reply frame: a value of %llu bytes (%zu at least, a multiple of 8)",
                     (unsigned long long)bytes, sizeof(dsc_packed));
-  if ((frame->outcome & DSC_REPLY_OUTCOME) > DSC_REPLY_POISONED ||
-      (frame->outcome & ~(uint32_t)(DSC_REPLY_OUTCOME | DSC_REPLY_PACKED)) != 0)
+  if (frame->outcome > DSC_REPLY_POISONED)
     return dsc_fail(DISCO_LOST, "malformed Reply frame: outcome %u is none", frame->outcome);
   return DISCO_OK;
 }

@@ -84,7 +84,7 @@ typedef struct {
 /* A reply's body: this, then the packed value. head.sequence is the command that it answers. */
 typedef struct {
   dsc_frame head;
-  uint32_t outcome; /* DSC_REPLY_* */
+  uint32_t outcome; /* DSC_REPLY_VALUE, _ERROR or _POISONED */
   uint32_t reserved;
   uint64_t value_bytes;
 } dsc_reply_frame;

@@ -210,7 +210,7 @@ static void the_parts_of_a_reply_add_up(void **state) {
   }
   frame = (dsc_reply_frame){.head.size = sizeof(frame) + 16, .value_bytes = 16};
   for (uint32_t outcome = 0; outcome < 2048; outcome++) {
-    bool good = (outcome & ~(uint32_t)DSC_REPLY_PACKED) <= DSC_REPLY_POISONED;
+    bool good = outcome <= DSC_REPLY_POISONED;
     frame.outcome = outcome;
     assert_int_equal(dsc_frame_check_reply(&frame), good ? DISCO_OK : DISCO_LOST);
   }

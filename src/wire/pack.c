@@ -238,15 +238,9 @@ static disco_status measure_container(const TVMFFIAny *value, measuring *pass) {
 static disco_status measure_value(const TVMFFIAny *value, measuring *pass) {
   disco_status status = add(pass, sizeof(dsc_packed));
   if (status != DISCO_OK) return status;
-  switch (body_type(value)) {
-  case kTVMFFINone:
-  case kTVMFFIInt:
-  case kTVMFFIBool:
-  case kTVMFFIFloat:
-  case kTVMFFIDataType:
-  case kTVMFFIDevice:
-  case kTVMFFISmallStr:
-  case kTVMFFISmallBytes: return DISCO_OK;
+  const int32_t type = body_type(value);
+  if (dsc_packed_is_plain(type)) return DISCO_OK;
+  switch (type) {
   case kTVMFFIStr:
   case kTVMFFIBytes: return measure_string(value, pass);
   case kTVMFFIShape:
@@ -619,17 +613,7 @@ static disco_status read_value(reader *from, TVMFFIAny *ret_value) {
   if (!take(from, &head, sizeof(head)))
     return dsc_fail(DISCO_LOST, "malformed packed value: %llu bytes where a head of %zu is needed",
                     (unsigned long long)from->left, sizeof(head));
-  switch (head.type_index) {
-  case kTVMFFINone:
-  case kTVMFFIInt:
-  case kTVMFFIBool:
-  case kTVMFFIFloat:
-  case kTVMFFIDataType:
-  case kTVMFFIDevice:
-  case kTVMFFISmallStr:
-  case kTVMFFISmallBytes: return read_plain(&head, ret_value);
-  default: break;
-  }
+  if (dsc_packed_is_plain(head.type_index)) return read_plain(&head, ret_value);
   if (head.extra > DSC_PACKED_SIDE || head.payload % DSC_PACK_ALIGN != 0 || head.payload > from->left)
     return dsc_fail(DISCO_LOST,
                     "malformed packed value: type index %d has a body of %llu bytes with flags %u in the %llu that are "

@@ -6,6 +6,7 @@
 #ifndef DSC_WIRE_PACK_H
 #define DSC_WIRE_PACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "ffi/value.h"
@@ -25,6 +26,21 @@ typedef struct {
   uint32_t extra;
   uint64_t payload;
 } dsc_packed;
+
+/* Is a value of this type its own head, without a body? The one list of those types. */
+static inline bool dsc_packed_is_plain(int32_t type_index) {
+  switch (type_index) {
+  case kTVMFFINone:
+  case kTVMFFIInt:
+  case kTVMFFIBool:
+  case kTVMFFIFloat:
+  case kTVMFFIDataType:
+  case kTVMFFIDevice:
+  case kTVMFFISmallStr:
+  case kTVMFFISmallBytes: return true;
+  default: return false;
+  }
+}
 
 enum { DSC_PACKED_SIDE = 1 }; /* the data is in the side file: the body ends with {offset, bytes} instead */
 

@@ -129,10 +129,8 @@ static disco_status run_ShutDown(dsc_worker *worker, const dsc_record *record, b
 
 static disco_status run_Resume(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   (void)ret_stop;
-  worker->resumed = record->sequence;
-  worker->skip_after = UINT64_MAX;
+  dsc_skip_resume(&worker->skip, record->sequence);
   worker->failed_in_epoch = false;
-  worker->failures_seen = UINT64_MAX; /* look again: a failure of the new epoch may already be counted */
   dsc_store_release(&worker->line->resumed, record->sequence);
   return DISCO_OK;
 }

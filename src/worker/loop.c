@@ -25,7 +25,7 @@ disco_status dsc_worker_create(const dsc_worker_setup *setup, dsc_worker **ret_w
   dsc_reply_port_init(&worker->replies, segment, setup->id, &worker->patience);
   worker->announcer = (dsc_announcer){segment, worker->line, setup->notify, setup->notify_context};
   worker->device = (DLDevice){kDLCPU, 0};
-  worker->skip_after = UINT64_MAX;
+  worker->skip = (dsc_skip)DSC_SKIP_INIT;
   *ret_worker = worker;
   return DISCO_OK;
 }
@@ -96,17 +96,6 @@ static __attribute__((noinline)) disco_status wait_for_commands(dsc_worker *work
 
 /* ---- Failures ---- */
 
-/* After the failure count moved: where does skipping begin? At the lowest failure after my last resume record that I
- * have ever seen: a worker that passed the next resume record and failed again shows only the later number, so what was
- * seen before still counts until my own resume record. */
-static DSC_COLD void look_at_failures(dsc_worker *worker, uint64_t failures) {
-  worker->failures_seen = failures;
-  for (int32_t i = 0; i < worker->segment->num_workers; i++) {
-    uint64_t failed = dsc_load_acquire(&dsc_segment_status(worker->segment, i)->failed); /* acquire: status.failed */
-    if (failed > worker->resumed && failed < worker->skip_after) worker->skip_after = failed;
-  }
-}
-
 /* The order matters: slot, failed, count, and later done. Whoever sees done sees the failure. */
 static DSC_COLD void record_failure(dsc_worker *worker, const dsc_record *record) {
   if (!worker->failed_in_epoch) {
@@ -144,7 +133,6 @@ static void apply_releases(dsc_worker *worker, const dsc_record *record) {
 static inline bool run_record(dsc_worker *worker, const dsc_record *record, uint64_t skip_cause, bool *ret_stop) {
   dsc_status_line *line = worker->line;
   bool failed = false;
-  uint64_t failures = dsc_load_acquire(&worker->segment->failures); /* acquire: segment.failures */
   worker->sequence = record->sequence;
   /* Reading even the coarse clock costs a third of an empty call: once after a wait, then every 8 commands. */
   if (worker->clock_due || (record->sequence & 7) == 0) dsc_store_relaxed(&line->since_ns, dsc_clock_coarse_ns());
@@ -153,8 +141,7 @@ static inline bool run_record(dsc_worker *worker, const dsc_record *record, uint
   dsc_store_relaxed(&line->function, record->name);
   dsc_store_relaxed(&line->message, record->message);
   if (record->num_releases > 0) apply_releases(worker, record); /* before the call, skipped or not */
-  if (failures != worker->failures_seen) look_at_failures(worker, failures);
-  if (skip_cause == 0 && record->sequence > worker->skip_after) skip_cause = worker->skip_after;
+  if (skip_cause == 0) skip_cause = dsc_skip_cause(&worker->skip, worker->segment, record->sequence);
   if (DSC_UNLIKELY(skip_cause != 0) && dsc_message_skippable(record->message)) {
     dsc_worker_poison(worker, record, skip_cause);
     dsc_bump(&line->skipped, 1);

@@ -13,6 +13,7 @@
 #include "worker/registers.h"
 #include "worker/reply_port.h"
 #include "worker/side.h"
+#include "worker/skip.h"
 
 enum { DSC_CCL_NAME_MAX = 64 };
 
@@ -55,13 +56,11 @@ typedef struct {
   uint64_t frame_side_bytes;
   DLDevice device;
   char ccl[DSC_CCL_NAME_MAX];
-  uint64_t sequence;      /* the running command */
-  uint64_t failures_seen; /* of segment->failures */
-  uint64_t skip_after;    /* skip what comes after this command; UINT64_MAX: nothing */
-  uint64_t resumed;       /* the last resume record passed */
-  bool in_stream;         /* the last record came without the controller having waited before it */
-  bool clock_due;         /* read the clock at the next command */
-  bool failed_in_epoch;   /* its error slot is taken until the next resume record */
+  uint64_t sequence; /* the running command */
+  dsc_skip skip;
+  bool in_stream;       /* the last record came without the controller having waited before it */
+  bool clock_due;       /* read the clock at the next command */
+  bool failed_in_epoch; /* its error slot is taken until the next resume record */
   dsc_patience patience;
   dsc_error error; /* the thread's record */
 } dsc_worker;

@@ -1,0 +1,11 @@
+#include "worker/skip.h"
+
+/* Skipping begins at the lowest failure after the last resume record that was ever seen: a worker that passed the next
+ * resume record and failed again shows only the later number, so what was seen before still counts until then. */
+DSC_COLD void dsc_skip_look(dsc_skip *skip, const dsc_segment_header *segment, uint64_t failures) {
+  skip->failures_seen = failures;
+  for (int32_t i = 0; i < segment->num_workers; i++) {
+    uint64_t failed = dsc_load_acquire(&dsc_segment_status(segment, i)->failed); /* acquire: status.failed */
+    if (failed > skip->resumed && failed < skip->after) skip->after = failed;
+  }
+}

@@ -13,7 +13,7 @@
 #include "disco/disco.h"
 #include "ffi/function.h"
 #include "ffi/value.h"
-#include "os/arena.h"
+#include "os/cgroup.h"
 #include "os/cpu.h"
 #include "os/library.h"
 #include "wire/limits.h"
@@ -73,7 +73,7 @@ static void describe_version(dsc_text *text) {
 
 static void describe_machine(dsc_text *text) {
   int64_t limit = INT64_MAX, room = dsc_memory_available(&limit);
-  double quota = dsc_cpu_quota();
+  double quota = dsc_cgroup_cpu_quota();
   heading(text, "machine");
   dsc_text_add(text, "CPUs online: %d\n", dsc_cpu_online());
   dsc_text_add(text, "CPUs allowed by affinity: %d\n", dsc_cpu_affinity());

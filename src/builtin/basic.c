@@ -6,6 +6,7 @@
 #include "ffi/tensor.h"
 #include "ffi/value.h"
 #include "os/arena.h"
+#include "os/cgroup.h"
 #include "os/cpu.h"
 #include "worker/worker.h"
 

@@ -14,6 +14,7 @@
 #include "base/inject.h"
 #include "base/list.h"
 #include "base/memory.h"
+#include "os/cgroup.h"
 
 static uint64_t page_size(void) { return (uint64_t)sysconf(_SC_PAGESIZE); }
 

@@ -22,6 +22,7 @@
 #include "base/atomics.h"
 #include "base/inject.h"
 #include "os/arena.h"
+#include "os/cgroup.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
@@ -515,13 +516,13 @@ static void put_file(const char *name, const char *text) {
 static int make_root(void **state) {
   (void)state;
   memcpy(root + sizeof(root) - 7, "XXXXXX", 6);
-  dsc_memory_root = mkdtemp(root);
-  return dsc_memory_root != NULL ? 0 : -1;
+  dsc_cgroup_root = mkdtemp(root);
+  return dsc_cgroup_root != NULL ? 0 : -1;
 }
 
 static int remove_root(void **state) {
   (void)state;
-  dsc_memory_root = "";
+  dsc_cgroup_root = "";
   char command[128];
   (void)snprintf(command, sizeof(command), "rm -rf %s", root);
   return system(command);
@@ -584,6 +585,29 @@ static void version_1_is_read(void **state) {
   put_file(V1 "/box/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 9\n");
   assert_available(700005, 2000000);
   assert_int_equal(dsc_memory_oom_kills(), 9);
+}
+
+/* The CPUs of the nearest quota; "max" and -1 are none. */
+static void the_cpu_quota_is_the_smallest_on_the_way_up(void **state) {
+  (void)state;
+  assert_true(dsc_cgroup_cpu_quota() == 0); /* no files at all */
+  put_file("/proc/self/cgroup", "0::/box/inner\n");
+  put_file(V2 "/box/inner/cpu.max", "max 100000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 0);
+  put_file(V2 "/box/cpu.max", "250000 100000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 2.5);
+  put_file(V2 "/cpu.max", "400000 100000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 2.5);
+  put_file(V2 "/box/inner/cpu.max", "50000 100000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 0.5);
+  put_file(V2 "/box/inner/cpu.max", "rubbish\n");
+  assert_true(dsc_cgroup_cpu_quota() == 2.5);
+  put_file("/proc/self/cgroup", "3:cpuset:/y\n2:cpu,cpuacct:/x\n");
+  put_file("/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "-1\n");
+  put_file("/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 0);
+  put_file("/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "150000\n");
+  assert_true(dsc_cgroup_cpu_quota() == 1.5);
 }
 
 /* In a container the path may be the host's, which is not mounted here: the root of the mount is then ours. */
@@ -748,6 +772,7 @@ int main(void) {
     WITH_ROOT(without_a_limit_there_is_room),
     WITH_ROOT(version_2_is_read),
     WITH_ROOT(version_1_is_read),
+    WITH_ROOT(the_cpu_quota_is_the_smallest_on_the_way_up),
     WITH_ROOT(a_path_of_the_host_leads_to_the_root),
     WITH_ROOT(a_check_names_the_limit),
     WITH_ROOT(growing_stops_at_the_limit),

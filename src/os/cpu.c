@@ -3,38 +3,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/atomics.h"
-
-/* cgroup v2: "max 100000" or "<quota> <period>"; v1: two files, quota -1 for none. */
-static double quota_of(const char *v2_path, const char *v1_quota, const char *v1_period) {
-  long long quota = -1, period = 0;
-  FILE *file = fopen(v2_path, "re");
-  if (file != NULL) {
-    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1;
-    fclose(file);
-  } else {
-    file = fopen(v1_quota, "re");
-    if (file != NULL) {
-      if (fscanf(file, "%lld", &quota) != 1) quota = -1;
-      fclose(file);
-    }
-    file = fopen(v1_period, "re");
-    if (file != NULL) {
-      if (fscanf(file, "%lld", &period) != 1) period = 0;
-      fclose(file);
-    }
-  }
-  return quota <= 0 || period <= 0 ? 0 : (double)quota / (double)period;
-}
-
-double dsc_cpu_quota(void) {
-  return quota_of("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-                  "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-}
+#include "os/cgroup.h"
 
 int32_t dsc_cpu_online(void) {
   long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -52,7 +25,7 @@ int32_t dsc_cpu_allowed(void) {
   int32_t allowed = dsc_load_relaxed(&cached);
   if (allowed != 0) return allowed;
   allowed = dsc_cpu_affinity();
-  double quota = dsc_cpu_quota();
+  double quota = dsc_cgroup_cpu_quota();
   if (quota > 0 && quota < allowed) {
     int32_t whole = (int32_t)quota;
     allowed = whole < quota ? whole + 1 : whole;

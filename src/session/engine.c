@@ -1,9 +1,6 @@
 /* The life of an engine: made, stopped once, freed with its last reference. */
 #include "session/engine.h"
 
-#include "os/pipe.h"
-#include "session/remote.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +10,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "os/pipe.h"
+#include "session/remote.h"
 
 static _Atomic uint64_t abandoned_workers;
 
@@ -82,13 +81,6 @@ static disco_status build(dsc_engine *engine) {
   return DISCO_OK;
 }
 
-/* Channels that were handed over to a session which could not be made. */
-void dsc_channels_destroy(const disco_session_options *options) {
-  for (int32_t i = 1; options != NULL && options->channels != NULL && i < options->num_workers; i++)
-    if (options->channels[i - 1] != NULL && options->channels[i - 1]->ops != NULL)
-      options->channels[i - 1]->ops->destroy(options->channels[i - 1]);
-}
-
 disco_status dsc_engine_create(const dsc_settings *settings, const disco_session_options *processes,
                                const disco_session *session, const void *creation_site, dsc_engine **ret_engine) {
   dsc_engine *engine = dsc_alloc_aligned(DSC_CACHE_LINE, sizeof(*engine), "a session");
@@ -154,19 +146,12 @@ static bool post_until(dsc_engine *engine, int64_t deadline_ns) {
 }
 
 typedef struct {
-  dsc_wait wait;
-  dsc_engine *engine;
+  dsc_engine_wait base;
   dsc_status_line *line;
 } ended_wait;
 
 static bool has_ended(dsc_wait *wait) {
   return dsc_load_acquire(&((ended_wait *)wait)->line->ended) != 0; /* acquire: status.ended */
-}
-
-/* A worker may be stuck behind replies that nobody fetched: it says so at the controllers' bell. */
-static int64_t drain_before_sleep(dsc_wait *wait) {
-  dsc_drain_replies(((ended_wait *)wait)->engine);
-  return INT64_MAX;
 }
 
 /* Join what ends before the deadline; returns how many threads did not. */
@@ -176,11 +161,11 @@ static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
     dsc_worker_thread *worker = &engine->threads[i];
     if (!worker->started || worker->joined) continue;
     ended_wait wait = {
-        {.ready = has_ended, .before_sleep = drain_before_sleep, .doorbell = &engine->segment.header->controllers},
-        engine,
+        {{.ready = has_ended, .before_sleep = dsc_drain_before_sleep, .doorbell = &engine->segment.header->controllers},
+         engine},
         dsc_segment_status(engine->segment.header, i)};
     dsc_guard guard = {.deadline_ns = deadline_ns};
-    if (dsc_wait_until(&wait.wait, &engine->patience, &guard) == DISCO_OK) {
+    if (dsc_wait_until(&wait.base.wait, &engine->patience, &guard) == DISCO_OK) {
       pthread_join(worker->thread, NULL); /* it has nothing left to do but to end */
       worker->joined = true;
     } else {
@@ -266,13 +251,8 @@ static void stop_now(dsc_engine *engine) {
 }
 
 /* Somebody else stops it: wait for that, bounded by its own bounds. */
-static bool is_closed(dsc_wait *wait);
-typedef struct {
-  dsc_wait wait;
-  dsc_engine *engine;
-} closed_wait;
 static bool is_closed(dsc_wait *wait) {
-  return dsc_load_acquire(&((closed_wait *)wait)->engine->state) == DSC_CLOSED; /* acquire: engine.closed */
+  return dsc_load_acquire(&((dsc_engine_wait *)wait)->engine->state) == DSC_CLOSED; /* acquire: engine.closed */
 }
 
 disco_status dsc_engine_stop(dsc_engine *engine) {
@@ -282,7 +262,7 @@ disco_status dsc_engine_stop(dsc_engine *engine) {
     dsc_store_release(&engine->state, DSC_CLOSED); /* release: engine.closed */
     dsc_doorbell_ring(&engine->segment.header->controllers);
   } else {
-    closed_wait wait = {{.ready = is_closed, .doorbell = &engine->segment.header->controllers}, engine};
+    dsc_engine_wait wait = {{.ready = is_closed, .doorbell = &engine->segment.header->controllers}, engine};
     dsc_guard guard = {.deadline_ns = DSC_NO_DEADLINE};
     dsc_patience patience;
     dsc_patience_init(&patience, INT32_MAX, 0);

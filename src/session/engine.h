@@ -243,6 +243,13 @@ disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence
                            const char *what);
 /* Wait until every reader has passed `position`. */
 disco_status dsc_wait_room(dsc_engine *engine, uint64_t position, dsc_session_guard *guard);
+/* The base of the waits of controller threads: what they wait for is said at the controllers' bell. */
+typedef struct {
+  dsc_wait wait;
+  dsc_engine *engine;
+} dsc_engine_wait;
+/* Its before_sleep: a worker may be stuck behind replies that nobody fetched. */
+int64_t dsc_drain_before_sleep(dsc_wait *wait);
 /* After a wait was ended by DISCO_RAISED or DISCO_CLOSED: the error to return, or DISCO_OK to wait on. */
 disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_status status);
 
@@ -250,9 +257,10 @@ disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_sta
 /* Take in what the workers replied; drops replies that nobody waits for. Never blocks for long. */
 void dsc_drain_replies(dsc_engine *engine);
 /* A value as it waits in a dsc_pending may still be packed: drop it so, or open it, which may run user code.
- * DISCO_LOST: malformed; DISCO_MEMORY. */
+ * DISCO_LOST: it went with its worker, or (*ret_malformed) the worker sent no value; DISCO_MEMORY; DISCO_RUNTIME: no
+ * descriptor. */
 void dsc_reply_drop(TVMFFIAny *value);
-disco_status dsc_reply_open(TVMFFIAny *value);
+disco_status dsc_reply_open(TVMFFIAny *value, bool *ret_malformed);
 /* reply_lock is taken inside. */
 void dsc_pending_add(dsc_engine *engine, dsc_pending *pending);
 /* Unlink; drops the values that have come when `keep` is false. */

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
+#include "os/cgroup.h"
 #include "os/library.h"
 #include "os/pipe.h"
 #include "session/remote.h"
@@ -282,6 +283,12 @@ void dsc_pool_finish(dsc_engine *engine) {
 
 /* ---- A user's channels ---- */
 
+void dsc_channels_destroy(const disco_session_options *options) {
+  for (int32_t i = 1; options != NULL && options->channels != NULL && i < options->num_workers; i++)
+    if (options->channels[i - 1] != NULL && options->channels[i - 1]->ops != NULL)
+      options->channels[i - 1]->ops->destroy(options->channels[i - 1]);
+}
+
 static disco_status launch_channels(dsc_engine *engine, const disco_session_options *options) {
   disco_status status = DISCO_OK;
   for (int32_t i = 1; i < engine->settings.num_workers; i++) {
@@ -340,7 +347,7 @@ disco_status dsc_launch_processes(dsc_engine *engine, const disco_session_option
 /* ---- The end ---- */
 
 typedef struct {
-  dsc_wait wait;
+  dsc_engine_wait base;
   dsc_remote *remote;
   const dsc_status_line *line;
 } remote_wait;
@@ -356,12 +363,6 @@ static bool has_answered(dsc_wait *wait) {
   return dsc_load_acquire(&((remote_wait *)wait)->remote->state) != DSC_REMOTE_STARTING;
 }
 
-/* Replies may hold a worker up that nobody fetches any more. */
-static int64_t drain_before_sleep(dsc_wait *wait) {
-  dsc_drain_replies(((remote_wait *)wait)->remote->engine);
-  return INT64_MAX;
-}
-
 static bool wait_for(dsc_remote *remote, bool (*ready)(dsc_wait *), int64_t deadline_ns) {
   dsc_engine *engine = remote->engine;
   if (remote->is_child && remote->token == 0) { /* started, but the monitor refused it: nobody would tell us */
@@ -372,11 +373,12 @@ static bool wait_for(dsc_remote *remote, bool (*ready)(dsc_wait *), int64_t dead
     return true;
   }
   remote_wait wait = {
-      {.ready = ready, .before_sleep = drain_before_sleep, .doorbell = &engine->segment.header->controllers},
+      {{.ready = ready, .before_sleep = dsc_drain_before_sleep, .doorbell = &engine->segment.header->controllers},
+       engine},
       remote,
       dsc_segment_status(engine->segment.header, remote->worker)};
   dsc_guard guard = {.deadline_ns = deadline_ns};
-  return dsc_wait_until(&wait.wait, &engine->patience, &guard) == DISCO_OK;
+  return dsc_wait_until(&wait.base.wait, &engine->patience, &guard) == DISCO_OK;
 }
 
 void dsc_remotes_give_up_starting(dsc_engine *engine) {
@@ -420,6 +422,12 @@ int32_t dsc_remotes_stop(dsc_engine *engine, int64_t deadline_ns, dsc_text *text
   for (int32_t i = 1; engine->remotes != NULL && i < engine->settings.num_workers; i++)
     if (engine->remotes[i] != NULL && killed > 0) (void)wait_for(engine->remotes[i], is_gone, last);
   return killed;
+}
+
+void dsc_remote_break_worker(dsc_engine *engine, int32_t worker, const char *reason) {
+  (void)dsc_lock_take(&engine->look_lock, NULL); /* shutdown takes them away under it */
+  if (engine->remotes != NULL && engine->remotes[worker] != NULL) dsc_remote_break(engine->remotes[worker], reason);
+  dsc_lock_give(&engine->look_lock);
 }
 
 void dsc_remotes_free(dsc_engine *engine) {

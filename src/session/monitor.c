@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "channel/pipe.h"
+#include "os/cgroup.h"
 #include "os/pipe.h"
 #include "os/thread.h"
 #include "session/remote.h"
@@ -97,7 +98,7 @@ static void read_output(dsc_remote *remote, int index, int rounds) {
 
 /* ---- Ends ---- */
 
-/* Its file of commands is read by nobody any more: it must not hold the writer back, nor shutdown. */
+/* Nobody reads the commands for it any more: it must not hold the writer back, nor shutdown. */
 static void leave_ring(const dsc_remote *remote) {
   dsc_status_line *line = dsc_segment_status(remote->engine->segment.header, remote->worker);
   atomic_store(&line->position, UINT64_MAX);
@@ -112,7 +113,7 @@ static void stop_watching(dsc_remote *remote) {
 
 static void describe_end(const dsc_remote *remote, const dsc_process_end *end, char *text, size_t size) {
   char name[32];
-  if (remote->broken != NULL)
+  if (remote->broken[0] != 0)
     (void)snprintf(text, size, "%s", remote->broken);
   else if (end == NULL || !end->known)
     (void)snprintf(text, size, "its %s ended, how is unknown", end == NULL ? "channel" : "process");
@@ -138,7 +139,7 @@ static void ended(dsc_remote *remote, const dsc_process_end *end) {
     char sentence[320], advice[128] = "", output[DSC_OUTPUT_TAIL + 1];
     describe_end(remote, end, sentence, sizeof(sentence));
     int64_t limit = 0;
-    if (end != NULL && end->signal == 9 && remote->broken == NULL && dsc_memory_oom_kills() > remote->oom_kills) {
+    if (end != NULL && end->signal == 9 && remote->broken[0] == 0 && dsc_memory_oom_kills() > remote->oom_kills) {
       (void)dsc_memory_available(&limit);
       (void)snprintf(advice, sizeof(advice), "the kernel ran out of memory: the control group's limit is %lld bytes",
                      (long long)limit);
@@ -189,10 +190,7 @@ static void pipe_ended(dsc_remote *remote) {
 /* lock held */
 static void break_locked(dsc_remote *remote, const char *reason) {
   if (dsc_load_relaxed(&remote->state) == DSC_REMOTE_GONE) return;
-  if (remote->broken == NULL) {
-    (void)snprintf(remote->reason, sizeof(remote->reason), "%s", reason);
-    remote->broken = remote->reason;
-  }
+  if (remote->broken[0] == 0) (void)snprintf(remote->broken, sizeof(remote->broken), "%s", reason);
   if (remote->pidfd >= 0)
     (void)dsc_process_signal(remote->pidfd, 9); /* its end is an event of its own */
   else
@@ -231,9 +229,7 @@ static void take_answer(dsc_remote *remote) {
   bool ring = answer->mode == DSC_ANSWER_RING;
   dsc_store_release(&remote->state, ring ? DSC_REMOTE_RING : DSC_REMOTE_PIPE);
   dsc_add_relaxed(ring ? &engine->ring_workers : &engine->pipe_workers, 1);
-  if (!ring) {
-    start_pump(remote);
-  }
+  if (!ring) start_pump(remote);
   dsc_doorbell_ring(&engine->segment.header->controllers);
 }
 

@@ -42,9 +42,8 @@ struct dsc_remote {
   int64_t kill_at_ns;       /* the one ended without the other: when to stop waiting for that; 0: no */
   int64_t look_again_at_ns; /* its pidfd said that it ended, and waitid did not; 0: no */
   bool leaving;             /* it is about to be removed: nothing more is forwarded */
-  const char *broken;       /* why it is to be killed, when that was our decision; a constant, or `reason` */
-  char reason[256];
-  size_t answer_size; /* bytes of the answer that have come */
+  char broken[256];         /* why we ended it; "" when that was not our decision */
+  size_t answer_size;       /* bytes of the answer that have come */
   dsc_answer answer;
   dsc_output output[2];
   char tail[DSC_OUTPUT_TAIL];
@@ -65,6 +64,8 @@ void dsc_monitor_remove(dsc_remote *remote);
 /* Kill its process, which is lost then for this reason (copied). Without a process that we know it is lost at once. Any
  * thread. */
 void dsc_remote_break(dsc_remote *remote, const char *reason);
+/* The same for a worker by its number, if it is a process and the session has not stopped it yet. */
+void dsc_remote_break_worker(dsc_engine *engine, int32_t worker, const char *reason);
 /* The pump's: its channel ended, in order or not. */
 void dsc_remote_channel_ended(dsc_remote *remote, const char *reason);
 /* A forked child: close what belongs to the parent's sessions. Async-signal-safe. */
@@ -84,7 +85,7 @@ void dsc_remotes_give_up_starting(dsc_engine *engine);
 void dsc_remotes_free(dsc_engine *engine);
 /* The hello for this worker. */
 dsc_hello dsc_hello_for(const dsc_engine *engine, int32_t worker);
-/* engine.c */
+/* Destroy the channels that were handed over to a session which could not be made. */
 void dsc_channels_destroy(const disco_session_options *options);
 
 #endif

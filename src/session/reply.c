@@ -63,7 +63,8 @@ void dsc_reply_drop(TVMFFIAny *value) {
   *value = dsc_none();
 }
 
-disco_status dsc_reply_open(TVMFFIAny *value) {
+disco_status dsc_reply_open(TVMFFIAny *value, bool *ret_malformed) {
+  *ret_malformed = false;
   if (value->type_index != BLOB) return DISCO_OK;
   blob *kept = value->v_ptr;
   uint64_t used = 0;
@@ -76,6 +77,7 @@ disco_status dsc_reply_open(TVMFFIAny *value) {
   }
   disco_status status = dsc_unpack(kept->side != NULL ? kept->side->base : kept->packed, kept->bytes,
                                    DSC_PACK_CONTAINERS, kept->side != NULL ? &kept->side->view : NULL, value, &used);
+  *ret_malformed = status == DISCO_LOST;
   free_blob(kept);
   return status;
 }

@@ -232,11 +232,29 @@ static int32_t count_of(const dsc_engine *engine, const dsc_pending *pending) {
   return pending->worker == DISCO_ALL_WORKERS ? engine->settings.num_workers : 1;
 }
 
+/* Whose reply is the i-th? */
+static int32_t worker_at(const dsc_pending *pending, int32_t i) {
+  return pending->worker == DISCO_ALL_WORKERS ? i : pending->worker;
+}
+
 static void drop_replies(const dsc_engine *engine, dsc_pending *pending) {
   for (int32_t i = 0; i < count_of(engine, pending); i++) dsc_reply_drop(&pending->values[i]);
 }
 
-/* A worker answered, and its answer went with it before it could be fetched: the monitor is about to say so. */
+/* What is no value breaks the protocol: its worker is ended for it. */
+static disco_status open_reply(dsc_engine *engine, int32_t worker, TVMFFIAny *value) {
+  bool malformed = false;
+  disco_status status = dsc_reply_open(value, &malformed);
+  if (malformed) {
+    char reason[200];
+    (void)snprintf(reason, sizeof(reason), "replied with no value: %s", disco_last_error_text());
+    dsc_remote_break_worker(engine, worker, reason);
+  }
+  return status;
+}
+
+/* A worker answered, and its answer went with it before it could be fetched, or was none: the monitor is about to say
+ * so. */
 static disco_status explain_lost_reply(dsc_engine *engine) {
   enum { TRIES = 50 };
   const struct timespec pause = {0, 10 * 1000000};
@@ -285,7 +303,8 @@ static disco_status ask(disco_session *session, dsc_command *command, dsc_pendin
     return status;
   }
   int32_t count = count_of(engine, pending);
-  for (int32_t i = 0; status == DISCO_OK && i < count; i++) status = dsc_reply_open(&pending->values[i]);
+  for (int32_t i = 0; status == DISCO_OK && i < count; i++)
+    status = open_reply(engine, worker_at(pending, i), &pending->values[i]);
   if (status == DISCO_LOST) status = explain_lost_reply(engine);
   if (status != DISCO_OK) drop_replies(engine, pending);
   return status;
@@ -294,7 +313,7 @@ static disco_status ask(disco_session *session, dsc_command *command, dsc_pendin
 /* The first reply that is no value becomes the error. */
 static disco_status judge(const dsc_pending *pending, int32_t count, uint32_t reg) {
   for (int32_t i = 0; i < count; i++) {
-    int32_t worker = pending->worker == DISCO_ALL_WORKERS ? i : pending->worker;
+    int32_t worker = worker_at(pending, i);
     const TVMFFIAny *value = &pending->values[i];
     if (pending->outcomes[i] == DSC_REPLY_VALUE) continue;
     if (pending->outcomes[i] == DSC_REPLY_POISONED)

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "os/cgroup.h"
 #include "os/pipe.h"
 #include "session/engine.h"
 

@@ -58,9 +58,13 @@ disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_sta
   return status;
 }
 
+int64_t dsc_drain_before_sleep(dsc_wait *wait) {
+  dsc_drain_replies(((dsc_engine_wait *)wait)->engine);
+  return INT64_MAX;
+}
+
 typedef struct {
-  dsc_wait wait;
-  dsc_engine *engine;
+  dsc_engine_wait base;
   dsc_status_line *line;
   uint64_t target;
 } line_wait;
@@ -83,21 +87,16 @@ static void arm_position(dsc_wait *wait) {
   dsc_await(&((line_wait *)wait)->line->awaited_position, ((line_wait *)wait)->target);
 }
 
-static int64_t drain_before_sleep(dsc_wait *wait) {
-  dsc_drain_replies(((line_wait *)wait)->engine);
-  return INT64_MAX;
-}
-
 static disco_status wait_line(dsc_engine *engine, int32_t worker, bool for_done, uint64_t target,
                               dsc_session_guard *guard) {
-  line_wait wait = {{.ready = for_done ? is_done : has_passed,
-                     .arm = for_done ? arm_done : arm_position,
-                     .before_sleep = drain_before_sleep,
-                     .doorbell = &engine->segment.header->controllers},
-                    engine,
+  line_wait wait = {{{.ready = for_done ? is_done : has_passed,
+                      .arm = for_done ? arm_done : arm_position,
+                      .before_sleep = dsc_drain_before_sleep,
+                      .doorbell = &engine->segment.header->controllers},
+                     engine},
                     dsc_segment_status(engine->segment.header, worker),
                     target};
-  return dsc_wait_until(&wait.wait, &engine->patience, &guard->guard);
+  return dsc_wait_until(&wait.base.wait, &engine->patience, &guard->guard);
 }
 
 static disco_status timed_out(dsc_engine *engine, int32_t worker, uint64_t sequence, const char *what) {

@@ -14,7 +14,7 @@
 
 #include "deaths/support.h"
 #include "ffi/object.h"
-#include "os/arena.h"
+#include "os/cgroup.h"
 
 enum { SKIPPED = 77 };
 
@@ -330,9 +330,9 @@ static void refused_before_the_kill(void **state) {
     assert_int_equal(write(fd, files[i][1], strlen(files[i][1])), strlen(files[i][1]));
     close(fd);
   }
-  dsc_memory_root = root;
+  dsc_cgroup_root = root;
   disco_status status = make_empty(session, 50 << 20);
-  dsc_memory_root = "";
+  dsc_cgroup_root = "";
   assert_true(status == DISCO_MEMORY || status == DISCO_RAISED);
   disco_error_info error = last_error();
   assert_string_equal(error.kind, "MemoryError");

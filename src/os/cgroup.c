@@ -1,5 +1,5 @@
-/* Memory limits of the control group: /proc/self/cgroup says where we are, the files of each folder from there up to
- * the root say how much room is left. */
+/* Limits of the control groups: /proc/self/cgroup says where we are, the files of each folder from there up to the root
+ * say what is allowed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,25 +9,36 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include "os/arena.h"
+#include "os/cgroup.h"
 
 enum { FILE_MAX = 8192 };
 
-const char *dsc_memory_root = "";
+const char *dsc_cgroup_root = "";
+
+/* Where a hierarchy is mounted, and the controller that names it in /proc/self/cgroup (NULL: version 2, the only one).
+ */
+typedef struct {
+  const char *mount, *controller;
+} hierarchy;
 
 /* The names that the two versions of control groups use for one thing. */
 typedef struct {
-  const char *mount, *limit, *usage, *inactive_file, *active_file, *events;
+  hierarchy at;
+  const char *limit, *usage, *inactive_file, *active_file, *events;
 } names;
-static const names version2 = {"/sys/fs/cgroup", "memory.max",  "memory.current",
-                               "inactive_file",  "active_file", "memory.events"};
-static const names version1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                               "total_inactive_file",   "total_active_file",     "memory.oom_control"};
+static const names version2 = {{"/sys/fs/cgroup", NULL}, "memory.max",  "memory.current",
+                               "inactive_file",          "active_file", "memory.events"};
+static const names version1 = {{"/sys/fs/cgroup/memory", "memory"},
+                               "memory.limit_in_bytes",
+                               "memory.usage_in_bytes",
+                               "total_inactive_file",
+                               "total_active_file",
+                               "memory.oom_control"};
 
 /* The whole file as a string; false when there is none. */
 static bool read_file(const char *folder, const char *name, char text[FILE_MAX]) {
   char path[PATH_MAX];
-  int length = snprintf(path, sizeof(path), "%s%s%s", dsc_memory_root, folder, name);
+  int length = snprintf(path, sizeof(path), "%s%s%s", dsc_cgroup_root, folder, name);
   if (length < 0 || length >= (int)sizeof(path)) return false;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -69,14 +80,16 @@ static int64_t number_in(const char *text, const char *key) {
 
 /* ---- The folders of our group and those above it ---- */
 
-/* Our path in /proc/self/cgroup: the line "0::<path>" (v2), or "<n>:<names>:<path>" with memory among the names. */
-static bool is_line_of(const char *line, bool is_version2) {
-  if (is_version2) return strncmp(line, "0::", 3) == 0;
+/* Our path in /proc/self/cgroup: the line "0::<path>" (v2), or "<n>:<names>:<path>" with the controller among the
+ * names.
+ */
+static bool is_line_of(const char *line, const char *controller) {
+  if (controller == NULL) return strncmp(line, "0::", 3) == 0;
   const char *list = strchr(line, ':');
   if (list == NULL) return false;
   for (const char *name = list + 1;; name++) {
     size_t length = strcspn(name, ",:\n");
-    if (length == 6 && strncmp(name, "memory", 6) == 0) return true;
+    if (length == strlen(controller) && strncmp(name, controller, length) == 0) return true;
     name += length;
     if (*name != ',') return false;
   }
@@ -84,16 +97,16 @@ static bool is_line_of(const char *line, bool is_version2) {
 
 /* The folder of our own group, with a slash at its end; false when there is no such hierarchy. A path with ".." is
  * outside of what is mounted here: the root of the mount is then nearest. */
-static bool own_folder(const names *version, char ret_folder[PATH_MAX]) {
+static bool own_folder(const hierarchy *at, char ret_folder[PATH_MAX]) {
   char text[FILE_MAX];
   if (!read_file("/proc/self/cgroup", "", text)) return false;
   for (char *line = text; line != NULL && *line != '\0';) {
     char *end = strchr(line, '\n');
     if (end != NULL) *end = '\0';
-    if (is_line_of(line, version == &version2)) {
+    if (is_line_of(line, at->controller)) {
       const char *path = strchr(strchr(line, ':') + 1, ':');
       path = path == NULL || strstr(path, "/..") != NULL || path[1] != '/' ? "" : path + 2;
-      int length = snprintf(ret_folder, PATH_MAX, "%s/%s%s", version->mount, path, *path != '\0' ? "/" : "");
+      int length = snprintf(ret_folder, PATH_MAX, "%s/%s%s", at->mount, path, *path != '\0' ? "/" : "");
       return length > 0 && length < PATH_MAX;
     }
     line = end != NULL ? end + 1 : NULL;
@@ -102,8 +115,8 @@ static bool own_folder(const names *version, char ret_folder[PATH_MAX]) {
 }
 
 /* One folder up, false above the mount. */
-static bool go_up(const names *version, char *folder) {
-  size_t length = strlen(folder), least = strlen(version->mount) + 1;
+static bool go_up(const hierarchy *at, char *folder) {
+  size_t length = strlen(folder), least = strlen(at->mount) + 1;
   if (length <= least) return false;
   length--; /* the slash at the end */
   while (folder[length - 1] != '/') length--;
@@ -134,9 +147,9 @@ int64_t dsc_memory_available(int64_t *ret_limit) {
   const names *const versions[] = {&version2, &version1};
   char folder[PATH_MAX];
   for (int i = 0; i < 2; i++) {
-    if (!own_folder(versions[i], folder)) continue;
+    if (!own_folder(&versions[i]->at, folder)) continue;
     do look_in(versions[i], folder, &least);
-    while (go_up(versions[i], folder));
+    while (go_up(&versions[i]->at, folder));
   }
   if (ret_limit != NULL) *ret_limit = least.limit;
   return least.available;
@@ -146,12 +159,40 @@ int64_t dsc_memory_oom_kills(void) {
   const names *const versions[] = {&version2, &version1};
   char folder[PATH_MAX], text[FILE_MAX];
   for (int i = 0; i < 2; i++) {
-    if (!own_folder(versions[i], folder)) continue;
+    if (!own_folder(&versions[i]->at, folder)) continue;
     do {
       if (read_file(folder, versions[i]->events, text)) return number_in(text, "oom_kill");
-    } while (go_up(versions[i], folder));
+    } while (go_up(&versions[i]->at, folder));
   }
   return 0;
+}
+
+/* A smaller quota of this folder than *least (0: none yet): version 2 has "<quota|max> <period>" in one file. */
+static void look_at_quota(const hierarchy *at, const char *folder, double *least) {
+  char text[FILE_MAX], *period_at = NULL;
+  long long quota = -1, period = 0;
+  if (at->controller == NULL && read_file(folder, "cpu.max", text)) {
+    quota = strtoll(text, &period_at, 10); /* 0 for "max" */
+    period = period_at != text ? strtoll(period_at, NULL, 10) : 0;
+  } else if (at->controller != NULL) {
+    quota = read_number(folder, "cpu.cfs_quota_us", -1);
+    period = read_number(folder, "cpu.cfs_period_us", 0);
+  }
+  if (quota <= 0 || period <= 0) return;
+  double cpus = (double)quota / (double)period;
+  if (*least == 0 || cpus < *least) *least = cpus;
+}
+
+double dsc_cgroup_cpu_quota(void) {
+  static const hierarchy hierarchies[] = {{"/sys/fs/cgroup", NULL}, {"/sys/fs/cgroup/cpu", "cpu"}};
+  double least = 0;
+  char folder[PATH_MAX];
+  for (int i = 0; i < 2; i++) {
+    if (!own_folder(&hierarchies[i], folder)) continue;
+    do look_at_quota(&hierarchies[i], folder, &least);
+    while (go_up(&hierarchies[i], folder));
+  }
+  return least;
 }
 
 static uint64_t total_of(bool with_swap) {

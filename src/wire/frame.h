@@ -27,14 +27,14 @@ typedef enum {
 } dsc_frame_kind;
 
 /* X(type, field, meaning) */
-#define DSC_FRAME_FIELDS(X)                                                        \
-  X(uint64_t, size, "the channel's: bytes of the frame, this word included")       \
-  X(uint32_t, magic, "0x46637344")                                                 \
-  X(uint16_t, version, "of this protocol: 1")                                      \
-  X(uint16_t, kind, "which frame")                                                 \
-  X(uint64_t, session, "random number of the session")                             \
-  X(uint32_t, generation, "counts recoveries: frames of an older one are dropped") \
-  X(uint32_t, worker, "whom it is to or from")                                     \
+#define DSC_FRAME_FIELDS(X)                                                      \
+  X(uint64_t, size, "the channel's: bytes of the frame, this word included")     \
+  X(uint32_t, magic, "0x46637344")                                               \
+  X(uint16_t, version, "of this protocol: 1")                                    \
+  X(uint16_t, kind, "which frame")                                               \
+  X(uint64_t, session, "random number of the session")                           \
+  X(uint32_t, generation, "counts recoveries; 0 until sessions can be repaired") \
+  X(uint32_t, worker, "whom it is to or from")                                   \
   X(uint64_t, sequence, "the command it carries or answers; 0: none")
 
 typedef struct {

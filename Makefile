@@ -34,6 +34,7 @@ bench: all
 bench-peers: all
 	@scripts/setup tvm
 	@bench/run --peers
+	@bench/ccl-peers
 
 chaos:
 	@scripts/setup build

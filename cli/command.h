@@ -18,7 +18,7 @@ typedef struct {
   const char *help;
 } command;
 
-extern const command worker_command, info_command, help_command, version_command;
+extern const command worker_command, info_command, perf_command, help_command, version_command;
 
 /* NULL-terminated. */
 extern const command *const commands[];

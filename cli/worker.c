@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "perf.h"
 
 enum { NUM_NUMBERS = 5 };
 static const char *const number_names[NUM_NUMBERS] = {"ID", "WORKERS", "GROUPS", "READ_FD", "WRITE_FD"};
@@ -82,6 +83,7 @@ static int run(int argc, char **argv) {
   if (work.cpu >= 0 && disco_bind_cpu(work.cpu) != DISCO_OK) return fail();
   status = load_libraries(&work);
   if (status != EXIT_OK) return status;
+  if (perf_register() != DISCO_OK) return fail();
   const int *n = work.numbers;
   return disco_worker_process(n[0], n[1], n[2], n[3], n[4]) == DISCO_OK ? EXIT_OK : fail();
 }

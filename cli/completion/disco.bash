@@ -1,13 +1,27 @@
 # bash completion for disco(1); installed as share/bash-completion/completions/disco
 _disco() {
   local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=
-  local subcommands="info help version worker"
+  local subcommands="info perf help version worker"
   if [ "$COMP_CWORD" -eq 1 ]; then
     words="$subcommands --help -h --version"
   else
     case ${COMP_WORDS[1]} in
       help | --help | -h) [ "$COMP_CWORD" -gt 2 ] || words=$subcommands ;;
       info) words="--json --help" ;;
+      perf)
+        case $before in
+          --op) words="allreduce allgather broadcast scatter gather sendrecv all" ;;
+          --type) words="i8 u8 i16 u16 i32 u32 i64 u64 f16 bf16 f32 f64 all" ;;
+          --redop) words="sum prod min max avg" ;;
+          --session) words="thread process" ;;
+          --ccl) words="cpu ref" ;;
+          --min | --max | --factor | --iters | --warmup | --workers | --groups) ;;
+          *)
+            words="--op --type --redop --min --max --factor --iters --warmup --check --workers --groups --in-group"
+            words="$words --session --private --ccl --json --control --help"
+            ;;
+        esac
+        ;;
       version | --version) words=--help ;;
       worker)
         case $before in

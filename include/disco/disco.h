@@ -120,10 +120,16 @@ typedef struct {
   /* The user's own transport: num_workers - 1 channels, for worker 1, 2, ...; the session takes them over, also when it
    * cannot be made. NULL: none. */
   struct disco_channel *const *channels;
+
+  /* The data plane, in any session. */
+  uint32_t collective_timeout_ms; /* a wait inside a collective ends with DISCO_TIMEOUT; 0: never */
+  /* "nccl=cpu": init_ccl("nccl") starts cpu when no data plane nccl is registered. NULL: the environment variable
+   * DISCO_CCL_ALIAS, else none. */
+  const char *ccl_alias;
 } disco_session_options;
 
 #define DISCO_SESSION_OPTIONS_INIT(workers, groups) \
-  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* A session whose workers are threads of this process. Does not wait for the workers to start. The caller owns
  * *ret_session (one reference). DISCO_VALUE: counts, with both numbers; options out of range. DISCO_MEMORY,
@@ -265,7 +271,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_debug_set(disco_session *ses
 /* ---- Data plane -------------------------------------------------------------------------------------------------------------------- */
 
 /* Start the collectives `name` on every worker: calls the global function runtime.disco.<name>.init_ccl(session,
- * Shape(device_ids)) on this thread. DISCO_VALUE when there is none, with the names that exist. */
+ * Shape(device_ids)) on this thread. DISCO_VALUE when there is none, with the names that exist. "cpu" is the library's
+ * own (disco/worker.h, Collectives), "ref" its slow reference: both take one device id for each worker and use only
+ * their number, and wait until every worker has it; DISCO_RUNTIME names a worker that shares no memory with the others,
+ * and why. Once in a session. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_init_ccl(disco_session *session, const char *name,
                                                              const int64_t *device_ids, int32_t num_device_ids);
 

@@ -59,6 +59,60 @@ DISCO_API DISCO_MUST_USE disco_status disco_register_function(const char *name, 
 DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const int64_t *shape, DLDataType dtype,
                                                           DLDevice device, TVMFFIObjectHandle *ret_tensor);
 
+/* ---- Collectives ---- */
+
+/* They run on workers, over the data plane that disco_session_init_ccl() started; each worker of the communicator calls
+ * the same function in the same command. `in_group`: among the workers of the caller's group, else among all. Ranks are
+ * worker ids, or places in the group; the root is rank 0. Tensors are on the CPU, row-major without gaps; byte offsets
+ * count. Shapes are ignored, numbers of elements count. `recv` may be the very memory of `send` where the sizes allow
+ * it; a partial overlap is DISCO_VALUE. The calling worker waits; nothing is allocated for a call.
+ *
+ * Errors. DISCO_VALUE: sizes, dtypes, overlaps, a worker id; DISCO_COLLECTIVE: the members called different functions,
+ * sizes, dtypes or kinds (both are shown), or a member raised, died or went past the collective; nobody waits for ever.
+ * Then no byte of a tensor has moved, or the sentence says that `recv` is undefined. The session works on once the
+ * error was told, without a new init_ccl. DISCO_VALUE also: no data plane was started. */
+
+typedef enum { DISCO_SUM = 0, DISCO_PROD = 1, DISCO_MIN = 2, DISCO_MAX = 3, DISCO_AVG = 4 } disco_reduce_kind;
+
+/* recv = the reduction of all send's, element by element, with the same bits on every worker: a fixed tree over the
+ * ranks, ((0 + 1) + (2 + 3)) + (4 + 5) for six, float16 and bfloat16 in float32 and rounded once. int8 to uint64,
+ * float16, bfloat16, float32, float64. Integers wrap, a NaN wins in min and max, -0 < +0, the mean of integers
+ * truncates toward zero. */
+DISCO_API DISCO_MUST_USE disco_status disco_allreduce(const DLTensor *send, disco_reduce_kind kind, bool in_group,
+                                                      DLTensor *recv);
+/* recv = all send's one behind the other, in rank order: as many elements as send times the number of ranks. The
+ * operations from here on move bytes: any dtype, the same on both sides. */
+DISCO_API DISCO_MUST_USE disco_status disco_allgather(const DLTensor *send, bool in_group, DLTensor *recv);
+/* recv = the root's send. Others' send is ignored and may be NULL. */
+DISCO_API DISCO_MUST_USE disco_status disco_broadcast_from_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
+/* recv = the rank-th part of the root's send, which has as many elements as there are ranks times recv's. */
+DISCO_API DISCO_MUST_USE disco_status disco_scatter_from_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
+/* The root's recv = all send's in rank order. Others' recv is ignored and may be NULL. */
+DISCO_API DISCO_MUST_USE disco_status disco_gather_to_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
+
+/* Point to point: the n-th send to a worker meets that worker's n-th receive from here, in whatever commands they are.
+ * Small sends do not wait for the receiver, larger ones do. Worker ids are those of the session. A worker or group that
+ * is not there, or the caller itself: DISCO_VALUE. */
+DISCO_API DISCO_MUST_USE disco_status disco_send_to_worker(const DLTensor *send, int32_t receiver);
+DISCO_API DISCO_MUST_USE disco_status disco_recv_from_worker(DLTensor *recv, int32_t sender);
+/* From worker 0, which sends with disco_send_to_worker(). */
+DISCO_API DISCO_MUST_USE disco_status disco_recv_from_worker0(DLTensor *recv);
+/* To the worker of the same rank in the next group, from that of the one before. */
+DISCO_API DISCO_MUST_USE disco_status disco_send_to_next_group(const DLTensor *send);
+DISCO_API DISCO_MUST_USE disco_status disco_recv_from_prev_group(DLTensor *recv);
+
+typedef struct {
+  size_t struct_size; /* set by the caller */
+  uint64_t inlined;   /* operations whose data went in the entry lines */
+  uint64_t staged;    /* through shared staging memory */
+  uint64_t direct;    /* straight between the tensors */
+  uint64_t bytes;     /* of the caller's tensors that these operations were about */
+  uint64_t sleeps;    /* times that the caller went to sleep in one */
+} disco_collective_stats;
+
+/* What the calling worker's collectives have done so far. */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_collective_stats(disco_collective_stats *ret_stats);
+
 /* ---- The program of a worker process ---- */
 
 /* Be worker `worker_id` of a session: shakes hands with the controller over the two descriptors that its pool gave,

@@ -9,6 +9,8 @@
 #include "base/inject.h"
 #include "base/settings.h"
 #include "base/text.h"
+#include "ccl/alias.h"
+#include "ccl/backend.h"
 #include "disco/channel.h"
 #include "disco/disco.h"
 #include "ffi/function.h"
@@ -119,6 +121,8 @@ static void describe_settings(dsc_text *text) {
   DSC_OPTION_LIST(OPTION)
 #undef OPTION
   dsc_text_add(text, "option transport: auto (default)\n");
+  dsc_text_add(text, "option collective_timeout_ms: none (default)\n");
+  dsc_text_add(text, "option ccl_alias: DISCO_CCL_ALIAS (default)\n");
   dsc_text_add(text, "option arena_bytes: the machine's memory (default)\n");
 }
 
@@ -156,8 +160,25 @@ static void add_registered(void *context, const char *name) {
   add_foreign(self->text, name);
 }
 
+static void describe_own_data_planes(dsc_text *text) {
+  char alias[DSC_CCL_ALIAS_MAX] = "";
+  bool usable = false;
+  dsc_text_add(text, "kernels: %s (of", dsc_kernels_name());
+  for (int i = 0; dsc_kernels_at(i, &usable) != NULL; i++)
+    dsc_text_add(text, " %s%s", dsc_kernels_at(i, &usable), usable ? "" : " (not on this CPU)");
+  dsc_text_add(text, ")\n");
+  if (dsc_ccl_alias_read(NULL, alias) != DISCO_OK)
+    dsc_text_add(text, "alias: refused: %s\n", disco_last_error_text());
+  else
+    dsc_text_add(text, "alias: %s\n", alias[0] != 0 ? alias : "none");
+#define TUNABLE(name, value, meaning) dsc_text_add(text, "threshold " #name ": %d (%s)\n", value, meaning);
+  DSC_TUNING_LIST(TUNABLE)
+#undef TUNABLE
+}
+
 static disco_status describe_data_planes(dsc_text *text) {
   heading(text, "data planes");
+  describe_own_data_planes(text);
   bool known = dsc_library_path()[0] != 0;
   char *folder = known ? dsc_library_beside("/disco") : NULL;
   if (known && folder == NULL) return DISCO_MEMORY;

@@ -165,6 +165,22 @@ static disco_status session_init_ccl(const call *c) {
   return status;
 }
 
+/* (S, device ids): of this library's own data planes */
+static disco_status init_own_ccl(const call *c, const char *name) {
+  disco_session *session;
+  const int64_t *ids = NULL;
+  size_t count = 0;
+  disco_status status = arg_session(c, 0, &session);
+  if (status == DISCO_OK && c->args[1].type_index != kTVMFFIShape)
+    status = dsc_args_mismatch(c->name, 1, "ffi.Shape", &c->args[1]);
+  if (status == DISCO_OK && !dsc_value_as_shape(&c->args[1], NULL, 0, &ids, &count))
+    status = dsc_args_mismatch(c->name, 1, "ffi.Shape", &c->args[1]);
+  return status == DISCO_OK ? dsc_session_start_plane(session, name, &c->args[1], count) : status;
+}
+
+static disco_status init_cpu(const call *c) { return init_own_ccl(c, "cpu"); }
+static disco_status init_ref(const call *c) { return init_own_ccl(c, "ref"); }
+
 static disco_status session_shutdown(const call *c) {
   disco_session *session;
   disco_status status = arg_session(c, 0, &session);
@@ -206,6 +222,8 @@ static const entry entries[] = {
     {"runtime.disco.SessionCopyFromWorker0", 3, session_copy_from_worker0},
     {"runtime.disco.SessionCopyToWorker0", 3, session_copy_to_worker0},
     {"runtime.disco.SessionInitCCL", 3, session_init_ccl},
+    {"runtime.disco.cpu.init_ccl", 2, init_cpu},
+    {"runtime.disco.ref.init_ccl", 2, init_ref},
     {"runtime.disco.SessionShutdown", 1, session_shutdown},
     {"runtime.disco.DRefDebugGetFromRemote", 2, dref_debug_get},
     {"runtime.disco.DRefDebugCopyFrom", 3, dref_debug_copy_from},
@@ -225,6 +243,7 @@ disco_status dsc_globals_publish(bool override) {
   for (size_t i = 0; status == DISCO_OK && i < sizeof(entries) / sizeof(entries[0]); i++)
     status = disco_register_function(entries[i].name, run_entry, (void *)(uintptr_t)&entries[i], NULL, override);
   for (int i = 0; status == DISCO_OK && i < dsc_builtin_count; i++)
-    status = disco_register_function(dsc_builtins[i].name, dsc_builtins[i].function, NULL, NULL, override);
+    status =
+        disco_register_function(dsc_builtins[i].name, dsc_builtins[i].function, dsc_builtins[i].self, NULL, override);
   return status;
 }

@@ -1,5 +1,6 @@
 /* Bodies of include/disco/disco.h: check what a caller can get wrong, then call the session room. */
 #include "api/session_api.h"
+#include "ccl/alias.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,9 +89,11 @@ static disco_status read_options(const disco_session_options *given, disco_sessi
                                  .spin_us = options.spin_us,
                                  .stopped_ms = options.stopped_ms,
                                  .pipe_only = options.transport == DISCO_TRANSPORT_PIPE,
-                                 .arena_bytes = options.arena_bytes};
+                                 .arena_bytes = options.arena_bytes,
+                                 .collective_timeout_ms = options.collective_timeout_ms};
+  status = dsc_ccl_alias_read(options.ccl_alias, ret_settings->ccl_alias);
   *ret_options = options;
-  return DISCO_OK;
+  return status;
 }
 
 disco_status dsc_create_threaded(const disco_session_options *options, const void *creation_site,

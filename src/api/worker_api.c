@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/startup.h"
+#include "builtin/collectives.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "ffi/tensor.h"
@@ -86,3 +87,74 @@ disco_status disco_worker_run_channel(int32_t worker_id, int32_t num_workers, in
 }
 
 disco_status disco_bind_cpu(int64_t cpu) { return dsc_cpu_bind(cpu); }
+
+/* ---- Collectives ---- */
+
+disco_status disco_allreduce(const DLTensor *send, disco_reduce_kind kind, bool in_group, DLTensor *recv) {
+  dsc_collective_args args = {.send = send, .recv = recv, .kind = (int64_t)kind, .in_group = in_group};
+  return dsc_collective_run(DSC_COLLECTIVE_ALLREDUCE, &args);
+}
+
+disco_status disco_allgather(const DLTensor *send, bool in_group, DLTensor *recv) {
+  dsc_collective_args args = {.send = send, .recv = recv, .in_group = in_group};
+  return dsc_collective_run(DSC_COLLECTIVE_ALLGATHER, &args);
+}
+
+disco_status disco_broadcast_from_worker0(const DLTensor *send, bool in_group, DLTensor *recv) {
+  dsc_collective_args args = {.send = send, .recv = recv, .in_group = in_group};
+  return dsc_collective_run(DSC_COLLECTIVE_BROADCAST, &args);
+}
+
+disco_status disco_scatter_from_worker0(const DLTensor *send, bool in_group, DLTensor *recv) {
+  dsc_collective_args args = {.send = send, .recv = recv, .in_group = in_group};
+  return dsc_collective_run(DSC_COLLECTIVE_SCATTER, &args);
+}
+
+disco_status disco_gather_to_worker0(const DLTensor *send, bool in_group, DLTensor *recv) {
+  dsc_collective_args args = {.send = send, .recv = recv, .in_group = in_group};
+  return dsc_collective_run(DSC_COLLECTIVE_GATHER, &args);
+}
+
+disco_status disco_send_to_worker(const DLTensor *send, int32_t receiver) {
+  dsc_collective_args args = {.send = send, .peer = receiver};
+  return dsc_collective_run(DSC_COLLECTIVE_SEND, &args);
+}
+
+disco_status disco_recv_from_worker(DLTensor *recv, int32_t sender) {
+  dsc_collective_args args = {.recv = recv, .peer = sender};
+  return dsc_collective_run(DSC_COLLECTIVE_RECV, &args);
+}
+
+disco_status disco_recv_from_worker0(DLTensor *recv) {
+  dsc_collective_args args = {.recv = recv};
+  return dsc_collective_run(DSC_COLLECTIVE_RECV_WORKER0, &args);
+}
+
+disco_status disco_send_to_next_group(const DLTensor *send) {
+  dsc_collective_args args = {.send = send};
+  return dsc_collective_run(DSC_COLLECTIVE_SEND_NEXT, &args);
+}
+
+disco_status disco_recv_from_prev_group(DLTensor *recv) {
+  dsc_collective_args args = {.recv = recv};
+  return dsc_collective_run(DSC_COLLECTIVE_RECV_PREV, &args);
+}
+
+disco_status disco_worker_collective_stats(disco_collective_stats *ret_stats) {
+  dsc_worker *worker = NULL;
+  disco_status status = dsc_worker_require("disco_worker_collective_stats", &worker);
+  if (status != DISCO_OK) return status;
+  if (ret_stats == NULL || ret_stats->struct_size == 0)
+    return dsc_fail(DISCO_VALUE, "disco_worker_collective_stats: set struct_size first");
+  disco_collective_stats stats = {.struct_size = ret_stats->struct_size};
+  if (worker->plane != NULL) {
+    const dsc_rank_note *note = worker->plane->note;
+    stats.inlined = dsc_load_relaxed(&note->inlined);
+    stats.staged = dsc_load_relaxed(&note->staged);
+    stats.direct = dsc_load_relaxed(&note->direct);
+    stats.bytes = dsc_load_relaxed(&note->bytes);
+    stats.sleeps = dsc_load_relaxed(&note->sleeps);
+  }
+  memcpy(ret_stats, &stats, stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats));
+  return DISCO_OK;
+}

@@ -7,6 +7,7 @@
 #define DSC_BASE_STATUS_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 #include "disco/status.h"
 
@@ -19,6 +20,7 @@ typedef struct {
   int32_t worker, group, signal_number, exit_status;
   int64_t pid;
   uint64_t sequence;
+  bool is_echo; /* left a collective because somebody else failed: the cause only when nothing else did */
   char kind[DSC_KIND_MAX];
   char *message, *backtrace, *function, *host, *text;
 } dsc_error;

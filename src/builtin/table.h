@@ -7,6 +7,7 @@
 typedef struct {
   const char *name; /* whole */
   TVMFFISafeCallType function;
+  void *self; /* what the function is called with */
 } dsc_builtin;
 
 extern const dsc_builtin dsc_builtins[];

@@ -23,7 +23,9 @@ static dsc_segment_header plan_of(const dsc_segment_layout *layout) {
                              .ring_bytes = layout->ring_bytes,
                              .reply_ring_bytes = layout->reply_ring_bytes,
                              .spin_us = layout->spin_us,
-                             .busy_threads = layout->busy_threads};
+                             .busy_threads = layout->busy_threads,
+                             .plane_bytes = layout->plane_bytes,
+                             .collective_timeout_ms = layout->collective_timeout_ms};
   (void)lay(&at, sizeof(dsc_segment_header));
   plan.status_offset = lay(&at, workers * sizeof(dsc_status_line));
   plan.reply_words_offset = lay(&at, workers * sizeof(dsc_reply_words));
@@ -32,6 +34,8 @@ static dsc_segment_header plan_of(const dsc_segment_layout *layout) {
   at = (at + page - 1) / page * page;
   plan.reply_rings_offset = lay(&at, workers * layout->reply_ring_bytes);
   plan.error_slots_offset = lay(&at, workers * layout->error_slot_bytes);
+  at = (at + page - 1) / page * page;
+  plan.plane_offset = lay(&at, layout->plane_bytes);
   plan.bytes = at;
   return plan;
 }
@@ -62,7 +66,7 @@ static bool is_power_of_two(uint64_t number) { return number != 0 && (number & (
 
 disco_status dsc_segment_check(const dsc_segment_header *header, uint64_t file_bytes) {
   enum { MAX_WORKERS = 1 << 16 };
-  const uint64_t max_ring = (uint64_t)1 << 31;
+  const uint64_t max_ring = (uint64_t)1 << 31, max_plane = (uint64_t)1 << 40;
   if (file_bytes < sizeof(*header))
     return dsc_fail(DISCO_LOST, "a segment of %llu bytes has no header", (unsigned long long)file_bytes);
   if (header->magic != DSC_SEGMENT_MAGIC) return dsc_fail(DISCO_LOST, "this is no segment of libdisco");
@@ -76,17 +80,21 @@ disco_status dsc_segment_check(const dsc_segment_header *header, uint64_t file_b
                                header->reply_ring_bytes,
                                header->error_slot_bytes,
                                0,
+                               0,
+                               header->plane_bytes,
                                0};
   bool sane = layout.num_workers >= 1 && layout.num_workers <= MAX_WORKERS && layout.num_groups >= 1 &&
               layout.num_workers % layout.num_groups == 0 && is_power_of_two(layout.ring_bytes) &&
               layout.ring_bytes <= max_ring && is_power_of_two(layout.reply_ring_bytes) &&
               layout.reply_ring_bytes <= max_ring && layout.error_slot_bytes >= DSC_CACHE_LINE &&
-              layout.error_slot_bytes <= 1 << 20 && layout.error_slot_bytes % DSC_CACHE_LINE == 0;
+              layout.error_slot_bytes <= 1 << 20 && layout.error_slot_bytes % DSC_CACHE_LINE == 0 &&
+              layout.plane_bytes <= max_plane;
   if (!sane) return dsc_fail(DISCO_LOST, "the segment's header holds impossible sizes");
   dsc_segment_header plan = plan_of(&layout);
   if (plan.bytes != header->bytes || plan.bytes > file_bytes || plan.status_offset != header->status_offset ||
       plan.reply_words_offset != header->reply_words_offset || plan.ring_offset != header->ring_offset ||
-      plan.reply_rings_offset != header->reply_rings_offset || plan.error_slots_offset != header->error_slots_offset)
+      plan.reply_rings_offset != header->reply_rings_offset || plan.error_slots_offset != header->error_slots_offset ||
+      plan.plane_offset != header->plane_offset)
     return dsc_fail(DISCO_LOST, "the segment's parts do not lie where its sizes put them");
   return DISCO_OK;
 }
@@ -115,11 +123,21 @@ void dsc_segment_destroy(dsc_segment *segment) {
   segment->header = NULL;
 }
 
+void dsc_segment_ring_ranks(dsc_segment_header *header) {
+  if (dsc_load_relaxed(&header->ranks_asleep) == 0) return;
+  for (int32_t i = 0; i < header->num_workers; i++) {
+    dsc_doorbell *bell = &dsc_segment_status(header, i)->rank_bell;
+    if (dsc_doorbell_must_ring(bell)) dsc_doorbell_ring(bell);
+  }
+}
+
 void dsc_segment_raise_fault(dsc_segment_header *header, uint32_t fault) {
   uint32_t before = dsc_load_relaxed(&header->fault);
   while (before < fault && !dsc_cas(&header->fault, &before, fault)) continue; /* the graver one stays */
   dsc_doorbell_ring(&header->commands);
   dsc_doorbell_ring(&header->controllers);
+  dsc_fence(); /* the fault, then who sleeps */
+  dsc_segment_ring_ranks(header);
 }
 
 /* Words are copied one by one as relaxed atomics: a reader in the middle of a write sees torn text, notices it by the

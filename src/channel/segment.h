@@ -1,8 +1,8 @@
 /* The memory that a controller and its local workers share: one block without a name that holds offsets, never
  * pointers.
  *
- *   header | ring words | fault line | controller's doorbell | status line per worker | reply words per worker | error
- * slot per worker | command ring | reply ring per worker
+ *   header | ring words | fault line | controller's doorbell | status line per worker | reply words per worker |
+ * command ring | reply ring per worker | error slot per worker | the data plane's memory
  *
  * Each word has one writer, named beside it. */
 #ifndef DSC_CHANNEL_SEGMENT_H
@@ -15,7 +15,7 @@
 #include "os/wait.h"
 
 #define DSC_SEGMENT_MAGIC 0x6f63736964626c31u /* "1lbdisco" */
-enum { DSC_SEGMENT_VERSION = 1, DSC_SEGMENT_NONCE = 16 };
+enum { DSC_SEGMENT_VERSION = 2, DSC_SEGMENT_NONCE = 16 };
 
 /* Why a session's waits must end at once. */
 enum {
@@ -25,7 +25,7 @@ enum {
 };
 
 /* What a worker waits for, for the dump. */
-enum { DSC_WAITS_NOT = 0, DSC_WAITS_COMMANDS = 1, DSC_WAITS_REPLY_ROOM = 2 };
+enum { DSC_WAITS_NOT = 0, DSC_WAITS_COMMANDS = 1, DSC_WAITS_REPLY_ROOM = 2, DSC_WAITS_PEERS = 3 };
 
 typedef struct {
   /* line 0: written by the worker for every command */
@@ -47,6 +47,9 @@ typedef struct {
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t
       awaited_done; /* the smallest number a sleeper waits for; UINT64_MAX: none */
   _Atomic uint64_t awaited_position;
+  _Atomic uint32_t lost; /* the controller: it is confirmed dead; before the failure count */
+  /* line 3: its place to sleep inside a collective */
+  _Alignas(DSC_CACHE_LINE) dsc_doorbell rank_bell;
 } dsc_status_line;
 
 typedef struct {
@@ -66,20 +69,23 @@ typedef struct {
   int32_t num_workers, num_groups;
   uint32_t error_slot_bytes;
   uint64_t bytes, ring_bytes, reply_ring_bytes;
-  uint64_t status_offset, reply_words_offset, error_slots_offset, ring_offset, reply_rings_offset;
+  uint64_t plane_bytes; /* of the data plane: zeroed, its own layout */
+  uint64_t status_offset, reply_words_offset, error_slots_offset, ring_offset, reply_rings_offset, plane_offset;
   /* for workers of other processes */
   uint64_t session; /* a random number, never 0 */
   uint8_t nonce[DSC_SEGMENT_NONCE];
   int64_t controller_pid;
   uint32_t spin_us;
   int32_t busy_threads;
+  uint32_t collective_timeout_ms; /* 0: none */
   dsc_ring_shared ring;
   _Alignas(DSC_CACHE_LINE) dsc_doorbell commands; /* all readers of the ring sleep here */
   _Alignas(DSC_CACHE_LINE) dsc_doorbell controllers;
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t failures; /* how many failures were ever stored, by all workers */
   _Atomic uint32_t fault;                             /* DSC_FAULT_*: every wait ends */
-  _Atomic uint64_t unwanted; /* nobody waits for replies to commands up to this one: written under the reply lock */
-  _Atomic uint64_t armed;    /* the done descriptor: whoever passes this command says so; UINT64_MAX: nobody asked */
+  _Atomic uint32_t ranks_asleep; /* at their rank_bell, or about to; one that died there stays counted */
+  _Atomic uint64_t unwanted;     /* nobody waits for replies to commands up to this one: written under the reply lock */
+  _Atomic uint64_t armed; /* the done descriptor: whoever passes this command says so; UINT64_MAX: nobody asked */
 } dsc_segment_header;
 
 typedef struct {
@@ -93,6 +99,8 @@ typedef struct {
   uint32_t error_slot_bytes;
   uint32_t spin_us;
   int32_t busy_threads;
+  uint64_t plane_bytes;
+  uint32_t collective_timeout_ms;
 } dsc_segment_layout;
 
 disco_status dsc_segment_create(const dsc_segment_layout *layout, dsc_segment *ret_segment);
@@ -124,6 +132,10 @@ static inline void dsc_await(_Atomic uint64_t *awaited, uint64_t target) {
   uint64_t seen = dsc_load_relaxed(awaited);
   while (target < seen && !dsc_cas(awaited, &seen, target)) continue;
 }
+
+/* Something happened that a rank asleep in a collective must look at: a failure, a death, a done number it waits for.
+ */
+void dsc_segment_ring_ranks(dsc_segment_header *header);
 
 /* End every wait of the session, for good. Any thread. */
 void dsc_segment_raise_fault(dsc_segment_header *header, uint32_t fault);

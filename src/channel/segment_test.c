@@ -80,8 +80,8 @@ static void parts_do_not_overlap(void **state) {
   (void)state;
   const int32_t workers[] = {1, 2, 3, 7, 64, 1024};
   for (size_t i = 0; i < sizeof(workers) / sizeof(workers[0]); i++) {
-    check_layout(&(dsc_segment_layout){workers[i], 1, 256 << 10, 4096, 16 << 10, 0, 0});
-    check_layout(&(dsc_segment_layout){workers[i], workers[i], 1024, 256, 512, 0, 0});
+    check_layout(&(dsc_segment_layout){workers[i], 1, 256 << 10, 4096, 16 << 10, 0, 0, 0, 0});
+    check_layout(&(dsc_segment_layout){workers[i], workers[i], 1024, 256, 512, 0, 0, 0, 0});
   }
 }
 
@@ -89,7 +89,7 @@ static void parts_do_not_overlap(void **state) {
 static void writers_have_their_own_lines(void **state) {
   (void)state;
 #define LINE(type, field) (offsetof(type, field) / DSC_CACHE_LINE)
-  assert_int_equal(sizeof(dsc_status_line), 3 * DSC_CACHE_LINE);
+  assert_int_equal(sizeof(dsc_status_line), 4 * DSC_CACHE_LINE);
   assert_int_equal(LINE(dsc_status_line, done), 0); /* all that a command writes */
   assert_int_equal(LINE(dsc_status_line, position), 0);
   assert_int_equal(LINE(dsc_status_line, since_ns), 0);
@@ -100,6 +100,8 @@ static void writers_have_their_own_lines(void **state) {
   assert_int_equal(LINE(dsc_status_line, ended), 1);
   assert_int_equal(LINE(dsc_status_line, awaited_done), 2);
   assert_int_equal(LINE(dsc_status_line, awaited_position), 2);
+  assert_int_equal(LINE(dsc_status_line, lost), 2);
+  assert_int_equal(LINE(dsc_status_line, rank_bell), 3);
   assert_int_not_equal(LINE(dsc_reply_words, position), LINE(dsc_reply_words, ring));
   const size_t lines[] = {LINE(dsc_segment_header, ring), LINE(dsc_segment_header, commands),
                           LINE(dsc_segment_header, controllers), LINE(dsc_segment_header, failures)};
@@ -122,7 +124,7 @@ static void awaited_words_only_fall(void **state) {
 static void a_fault_rings_every_bell(void **state) {
   (void)state;
   dsc_segment segment = {0};
-  dsc_segment_layout layout = {2, 1, 1024, 256, 512, 0, 0};
+  dsc_segment_layout layout = {2, 1, 1024, 256, 512, 0, 0, 0, 0};
   assert_int_equal(dsc_segment_create(&layout, &segment), DISCO_OK);
   dsc_segment_raise_fault(segment.header, DSC_FAULT_GRACE);
   assert_int_equal(segment.header->fault, DSC_FAULT_GRACE);

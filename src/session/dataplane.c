@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "ccl/backend.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
 #include "session/session.h"
@@ -30,6 +31,23 @@ static disco_status unknown_ccl(const char *name, const char *function) {
   return status;
 }
 
+disco_status dsc_session_start_plane(disco_session *session, const char *backend, const TVMFFIAny *device_ids,
+                                     size_t num_device_ids) {
+  char name[64];
+  dsc_dref *function = NULL;
+  int32_t workers = session->engine->settings.num_workers;
+  if (num_device_ids != (size_t)workers)
+    return dsc_fail(DISCO_VALUE,
+                    "init_ccl(\"%s\"): %zu device ids for %d workers; give one for each (any number: this "
+                    "data plane binds nothing to them)",
+                    backend, num_device_ids, workers);
+  (void)snprintf(name, sizeof(name), "runtime.disco.%s.init_ccl_per_worker", backend);
+  disco_status status = dsc_session_get_global_func(session, name, &function);
+  if (status == DISCO_OK) status = dsc_session_call(session, function, device_ids, 1, NULL);
+  if (function != NULL) disco_dref_unref(function);
+  return status == DISCO_OK ? dsc_session_sync(session, DISCO_ALL_WORKERS, DISCO_FOREVER) : status;
+}
+
 disco_status dsc_session_init_ccl(disco_session *session, const char *name, const TVMFFIAny *device_ids) {
   dsc_engine *engine = session->engine;
   disco_status status = dsc_enter(engine, "init_ccl");
@@ -42,11 +60,15 @@ disco_status dsc_session_init_ccl(disco_session *session, const char *name, cons
   TVMFFIObject *function = NULL;
   status = dsc_function_find(function_name, &function);
   if (status != DISCO_OK) return status;
-  if (function == NULL) return unknown_ccl(name, function_name);
+  if (function == NULL) {
+    const char *own = dsc_ccl_alias_target(engine->settings.ccl_alias, name);
+    return own != NULL ? dsc_session_init_ccl(session, own, device_ids) : unknown_ccl(name, function_name);
+  }
   TVMFFIAny args[2] = {dsc_object_value(session), *device_ids}, result = dsc_none();
   if (TVMFFIFunctionCall(function, args, 2, &result) != 0) status = dsc_error_take_raised(DISCO_RAISED);
   dsc_value_drop(&result);
   dsc_object_unref(function);
-  if (status == DISCO_OK) dsc_store_relaxed(&engine->has_data_plane, true);
+  /* Ours has no device work that a sync would have to wait for. */
+  if (status == DISCO_OK && dsc_backend_find(name) == NULL) dsc_store_relaxed(&engine->has_data_plane, true);
   return status;
 }

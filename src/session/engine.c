@@ -65,8 +65,15 @@ static disco_status build(dsc_engine *engine) {
     return DISCO_MEMORY;
   disco_status status = dsc_idpool_init(&engine->registers);
   if (status != DISCO_OK) return status;
-  dsc_segment_layout layout = {settings->num_workers, settings->num_groups, settings->ring_bytes, DSC_REPLY_RING_BYTES,
-                               DSC_ERROR_SLOT_BYTES,  settings->spin_us,    engine->busy_threads};
+  dsc_segment_layout layout = {.num_workers = settings->num_workers,
+                               .num_groups = settings->num_groups,
+                               .ring_bytes = settings->ring_bytes,
+                               .reply_ring_bytes = DSC_REPLY_RING_BYTES,
+                               .error_slot_bytes = DSC_ERROR_SLOT_BYTES,
+                               .spin_us = settings->spin_us,
+                               .busy_threads = engine->busy_threads,
+                               .plane_bytes = dsc_plane_bytes(settings->num_workers, settings->num_groups),
+                               .collective_timeout_ms = settings->collective_timeout_ms};
   status = dsc_segment_create(&layout, &engine->segment);
   if (status != DISCO_OK) return status;
   dsc_shared_memory_hide_from_children(&engine->segment.memory);

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "ccl/alias.h"
 #include "channel/ring.h"
 #include "channel/segment.h"
 #include "disco/disco.h"
@@ -33,6 +34,8 @@ typedef struct {
   uint32_t stopped_ms;
   bool pipe_only;
   uint64_t arena_bytes;
+  uint32_t collective_timeout_ms;
+  char ccl_alias[DSC_CCL_ALIAS_MAX]; /* "nccl=cpu", or empty */
 } dsc_settings;
 
 /* A reply that somebody waits for. On the waiting thread's stack, linked into the engine under reply_lock. */

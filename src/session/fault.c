@@ -86,11 +86,18 @@ static void load_failure(dsc_engine *engine, int32_t worker, uint64_t failed, ds
   ret_error->text = compose(engine, ret_error);
 }
 
-/* Read every failure that is new; keep the lowest of the present epoch in *ret_lowest (status DISCO_OK when there is
- * none). */
-static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
+/* The first cause is the lowest command's; who left a collective for another's sake comes after all that failed by
+ * themselves. */
+static bool precedes(const dsc_error *error, const dsc_error *lowest) {
+  if (lowest->status == DISCO_OK) return true;
+  if (error->is_echo != lowest->is_echo) return lowest->is_echo;
+  return error->sequence < lowest->sequence;
+}
+
+/* Read every failure that is new; keep the first cause of the present epoch in *ret_lowest, which may hold one already.
+ */
+static void collect_once(dsc_engine *engine, dsc_error *ret_lowest) {
   dsc_segment_header *header = engine->segment.header;
-  dsc_error_init(ret_lowest);
   dsc_store_relaxed(&engine->failures_seen, dsc_load_acquire(&header->failures)); /* acquire: segment.failures */
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     uint64_t failed = dsc_load_acquire(&dsc_segment_status(header, i)->failed); /* acquire: status.failed */
@@ -103,13 +110,21 @@ static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
      * its record waits. */
     bool late = failed < engine->resumed || engine->resume_pending;
     if (late) dsc_add_relaxed(&engine->errors_late, 1);
-    if (!late && (ret_lowest->status == DISCO_OK || failed < ret_lowest->sequence)) {
+    if (!late && precedes(&error, ret_lowest)) {
       dsc_error_fini(ret_lowest);
       *ret_lowest = error;
       continue;
     }
     dsc_error_fini(&error);
   }
+}
+
+/* *ret_lowest: the first cause, status DISCO_OK when there is none. An echo was written after its cause, which may be
+ * of a worker that was looked at before: look again, then it is there. */
+static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
+  dsc_error_init(ret_lowest);
+  collect_once(engine, ret_lowest);
+  if (ret_lowest->status != DISCO_OK && ret_lowest->is_echo) collect_once(engine, ret_lowest);
 }
 
 /* ---- Losses ---- */
@@ -176,6 +191,7 @@ void dsc_lose_worker(dsc_engine *engine, const dsc_loss *loss) {
   /* For the survivors it is a failure at the command that it did not finish. */
   uint64_t next = dsc_load_acquire(&line->done) + 1;
   engine->collected[loss->worker] = UINT64_MAX;                                       /* told as a loss */
+  dsc_store_release(&line->lost, 1);                                                  /* release: status.lost */
   if (dsc_load_relaxed(&line->failed) < next) dsc_store_release(&line->failed, next); /* release: status.failed */
   atomic_fetch_add(&header->failures, 1);                                             /* release: segment.failures */
   dsc_segment_raise_fault(header, DSC_FAULT_DEATH);

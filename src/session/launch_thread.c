@@ -36,7 +36,10 @@ disco_status dsc_launch_thread(dsc_engine *engine, int32_t worker) {
                             .spin_us = engine->settings.spin_us,
                             .notify = dsc_done_look,
                             .notify_context = engine,
-                            .arena = worker == 0 ? engine->arena_range : NULL};
+                            .arena = worker == 0 ? engine->arena_range : NULL,
+                            .one_address_space = !engine->has_processes,
+                            .shared = engine->arena.base,
+                            .shared_bytes = engine->arena.range_bytes * (uint64_t)engine->arena.ranges};
   if (worker == 0) {
     setup.idle = look_after_releases;
     setup.idle_context = engine;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "ccl/deadlock.h"
 #include "session/remote.h"
 
 static const char *function_name(const dsc_engine *engine, const dsc_status_line *line) {
@@ -32,6 +33,12 @@ void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *tex
     dsc_text_add(text, "waiting for room in its reply ring, command %" PRIu64, done + 1);
   } else if (dsc_load_relaxed(&line->waits) == DSC_WAITS_COMMANDS || done >= posted) {
     dsc_text_add(text, "idle");
+  } else if (dsc_load_relaxed(&line->waits) == DSC_WAITS_PEERS) {
+    char what[256];
+    const dsc_segment_header *header = engine->segment.header;
+    dsc_note_text(dsc_segment_at(header, header->plane_offset), header->num_workers, header->num_groups, worker, what,
+                  sizeof(what));
+    dsc_text_add(text, "%s, command %" PRIu64, what[0] != 0 ? what : "in a collective", done + 1);
   } else if (dsc_load_relaxed(&line->pid) == 0) {
     dsc_text_add(text, "not started yet");
   } else {

@@ -27,6 +27,9 @@ disco_status dsc_session_set(disco_session *session, const dsc_dref *dref, int64
 
 /* ---- dataplane.c ---- */
 disco_status dsc_session_init_ccl(disco_session *session, const char *name, const TVMFFIAny *device_ids /* a Shape */);
+/* Start one of this library's own data planes on every worker, and wait until all have it. */
+disco_status dsc_session_start_plane(disco_session *session, const char *backend, const TVMFFIAny *device_ids,
+                                     size_t num_device_ids);
 
 /* A worker id of this session? `all` allows DISCO_ALL_WORKERS. */
 disco_status dsc_check_worker(const dsc_engine *engine, int64_t worker, bool all);

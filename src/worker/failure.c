@@ -10,7 +10,7 @@
 typedef struct {
   uint64_t sequence;
   uint32_t name, status;
-  uint32_t kind_size, message_size, backtrace_size, reserved;
+  uint32_t kind_size, message_size, backtrace_size, is_echo;
 } failure_head;
 
 _Static_assert(sizeof(failure_head) == 32, "a failure's head is packed by its order");
@@ -32,10 +32,10 @@ static uint32_t put(char *to, size_t room, const char *text) {
   return (uint32_t)room;
 }
 
-size_t dsc_failure_encode(uint64_t sequence, uint32_t name, void *bytes, size_t room) {
+size_t dsc_failure_encode(uint64_t sequence, uint32_t name, bool is_echo, void *bytes, size_t room) {
   if (room < DSC_FAILURE_LEAST_BYTES) return 0;
   const dsc_error *error = dsc_thread_error();
-  failure_head head = {.sequence = sequence, .name = name};
+  failure_head head = {.sequence = sequence, .name = name, .is_echo = is_echo};
   char *texts = (char *)bytes + sizeof(head);
   room = room / 8 * 8 - sizeof(head);
   head.status = error != NULL ? (uint32_t)error->status : (uint32_t)DISCO_RUNTIME;
@@ -81,6 +81,7 @@ bool dsc_failure_parse(const void *bytes, size_t size, dsc_error *ret_error, uin
   if (head.kind_size >= DSC_KIND_MAX || texts > size - sizeof(head) || !is_failure_status(head.status)) return false;
   ret_error->status = (disco_status)head.status;
   ret_error->sequence = head.sequence;
+  ret_error->is_echo = head.is_echo != 0;
   *ret_name = head.name;
   memcpy(ret_error->kind, kind, head.kind_size);
   ret_error->kind[head.kind_size] = 0;
@@ -89,7 +90,7 @@ bool dsc_failure_parse(const void *bytes, size_t size, dsc_error *ret_error, uin
   return true;
 }
 
-void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequence, uint32_t name) {
+void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequence, uint32_t name, bool is_echo) {
   static const struct {
     failure_head head;
     char texts[24];
@@ -102,12 +103,13 @@ void dsc_failure_store(dsc_error_slot *slot, size_t slot_bytes, uint64_t sequenc
     failure_head head = no_memory.head;
     head.sequence = sequence;
     head.name = name;
+    head.is_echo = is_echo;
     memcpy(spare, &no_memory, sizeof(spare));
     memcpy(spare, &head, sizeof(head));
     dsc_error_slot_write(slot, spare, sizeof(spare));
     return;
   }
-  dsc_error_slot_write(slot, bytes, dsc_failure_encode(sequence, name, bytes, room));
+  dsc_error_slot_write(slot, bytes, dsc_failure_encode(sequence, name, is_echo, bytes, room));
   free(bytes);
 }
 

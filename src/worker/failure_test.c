@@ -51,7 +51,7 @@ static void all_parts_come_back(void **state) {
   dsc_error error;
   uint32_t name = 0;
   fail_like("MyError", strdup("the message"), strdup("  File \"a.py\", line 3, in f"));
-  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 77, 5);
+  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 77, 5, false);
   (void)dsc_fail(DISCO_VALUE, "another error of this thread");
   assert_true(dsc_failure_load(*state, &error, &name));
   assert_int_equal(error.status, DISCO_RAISED);
@@ -69,7 +69,7 @@ static void the_newest_failure_counts(void **state) {
   uint32_t name = 0;
   for (uint64_t i = 1; i <= 20; i++) {
     fail_like("ValueError", letters((size_t)(2000 - i * 90), 'a'), NULL);
-    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, i, (uint32_t)i);
+    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, i, (uint32_t)i, false);
     assert_true(dsc_failure_load(*state, &error, &name));
     assert_int_equal(error.sequence, i);
     assert_int_equal(name, i);
@@ -80,16 +80,16 @@ static void the_newest_failure_counts(void **state) {
 }
 
 static void statuses_keep_their_kind(void **state) {
-#define CHECK(name, value, kind_text, meaning)              \
-  if (DISCO_##name != DISCO_OK) {                           \
-    dsc_error error;                                        \
-    uint32_t number = 0;                                    \
-    (void)dsc_fail(DISCO_##name, "a sentence");             \
-    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0);  \
-    assert_true(dsc_failure_load(*state, &error, &number)); \
-    assert_int_equal(error.status, DISCO_##name);           \
-    assert_string_equal(error.kind, kind_text);             \
-    dsc_error_fini(&error);                                 \
+#define CHECK(name, value, kind_text, meaning)                    \
+  if (DISCO_##name != DISCO_OK) {                                 \
+    dsc_error error;                                              \
+    uint32_t number = 0;                                          \
+    (void)dsc_fail(DISCO_##name, "a sentence");                   \
+    dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0, false); \
+    assert_true(dsc_failure_load(*state, &error, &number));       \
+    assert_int_equal(error.status, DISCO_##name);                 \
+    assert_string_equal(error.kind, kind_text);                   \
+    dsc_error_fini(&error);                                       \
   }
   DISCO_STATUS_LIST(CHECK)
 #undef CHECK
@@ -99,7 +99,7 @@ static void empty_parts_are_empty(void **state) {
   dsc_error error;
   uint32_t name = 0;
   fail_like("", strdup(""), NULL); /* an exception without a message */
-  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 3, 0);
+  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 3, 0, false);
   assert_true(dsc_failure_load(*state, &error, &name));
   assert_string_equal(error.kind, "");
   assert_string_equal(error.message, "");
@@ -124,7 +124,7 @@ static void long_parts_are_cut_with_a_mark(void **state) {
       dsc_error error;
       uint32_t name = 0;
       fail_like("SomeRatherLongKindOfError", strdup(message), strdup(backtrace));
-      dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 9, 1);
+      dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 9, 1, false);
       assert_true(dsc_failure_load(*state, &error, &name));
       assert_int_equal(error.sequence, 9);
       assert_string_equal(error.kind, "SomeRatherLongKindOfError");
@@ -158,7 +158,7 @@ static void a_long_kind_is_cut(void **state) {
   memset(kind, 'K', sizeof(kind));
   kind[DSC_KIND_MAX - 1] = 0; /* the longest that is kept */
   fail_like(kind, strdup("m"), NULL);
-  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0);
+  dsc_failure_store(*state, DSC_ERROR_SLOT_BYTES, 1, 0, false);
   assert_true(dsc_failure_load(*state, &error, &name));
   assert_string_equal(error.kind, kind);
   assert_string_equal(error.message, "m");
@@ -190,7 +190,7 @@ static void failures_are_bytes(void **state) {
     dsc_error error;
     uint32_t name = 0;
     fail_like("MyError", letters(500, 'a'), letters(300, 'A'));
-    size_t size = dsc_failure_encode(78, 6, bytes, rooms[i]);
+    size_t size = dsc_failure_encode(78, 6, false, bytes, rooms[i]);
     assert_in_range(size, 32, rooms[i]);
     assert_int_equal(size % 8, 0);
     assert_true(dsc_failure_parse(bytes, size, &error, &name));
@@ -213,7 +213,7 @@ static void failures_are_bytes(void **state) {
     free(bytes);
   }
   char small[DSC_FAILURE_LEAST_BYTES - 1];
-  assert_int_equal(dsc_failure_encode(1, 1, small, sizeof(small)), 0);
+  assert_int_equal(dsc_failure_encode(1, 1, false, small, sizeof(small)), 0);
 }
 
 static void malformed_failures_are_refused(void **state) {
@@ -228,7 +228,7 @@ static void malformed_failures_are_refused(void **state) {
     dsc_error error;
     uint32_t name = 99;
     fail_like("K", strdup("m"), strdup("b"));
-    size_t size = dsc_failure_encode(1, 1, words, sizeof(words));
+    size_t size = dsc_failure_encode(1, 1, false, words, sizeof(words));
     assert_int_equal(size, 40);
     assert_true(dsc_failure_parse(words, size, &error, &name));
     dsc_error_fini(&error);

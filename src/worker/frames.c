@@ -99,7 +99,8 @@ static disco_status serve(server *self) {
   return DISCO_OK;
 }
 
-disco_status dsc_worker_serve(const dsc_hello *hello, disco_channel *channel, _Atomic bool *finished) {
+disco_status dsc_worker_serve(const dsc_hello *hello, disco_channel *channel, const char *unshared,
+                              _Atomic bool *finished) {
   /* Rings that nobody uses: the smallest. */
   dsc_segment_layout layout = {.num_workers = hello->num_workers,
                                .num_groups = hello->num_groups,
@@ -126,7 +127,8 @@ disco_status dsc_worker_serve(const dsc_hello *hello, disco_channel *channel, _A
                             .busy_threads = hello->num_workers + 1,
                             .spin_us = hello->spin_us,
                             .remote = true,
-                            .channel = channel};
+                            .channel = channel,
+                            .unshared = unshared};
   self->channel = channel;
   self->finished = finished;
   status = dsc_worker_create(&setup, &self->worker);

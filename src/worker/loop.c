@@ -35,6 +35,7 @@ void dsc_worker_destroy(dsc_worker *worker) {
   dsc_worker_arrive_end(worker);
   dsc_registers_fini(&worker->registers); /* a deleter may still ask whose thread this is */
   if (dsc_current_worker == worker) dsc_current_worker = NULL;
+  dsc_plane_destroy(worker->plane);
   dsc_thread_error_take_back(&worker->error);
   dsc_reply_port_fini(&worker->replies);
   free(worker->arrived);
@@ -101,7 +102,8 @@ static DSC_COLD void record_failure(dsc_worker *worker, const dsc_record *record
   if (!worker->failed_in_epoch) {
     worker->failed_in_epoch = true;
     dsc_failure_store(dsc_segment_error_slot(worker->segment, worker->setup.id), worker->segment->error_slot_bytes,
-                      record->sequence, record->name);
+                      record->sequence, record->name,
+                      worker->plane != NULL && worker->plane->host.released_at == record->sequence);
     dsc_store_release(&worker->line->failed, record->sequence); /* release: status.failed */
     DSC_POINT("worker.failed");
     atomic_fetch_add(&worker->segment->failures, 1); /* release: segment.failures */

@@ -121,7 +121,9 @@ static disco_status run_on_ring(const dsc_hello *hello, shared *memory, int *wri
                             .remote = true,
                             .notify = say_armed_is_done,
                             .notify_context = write_fd,
-                            .arena = memory->range};
+                            .arena = memory->range,
+                            .shared = memory->arena.base,
+                            .shared_bytes = memory->arena.range_bytes * (uint64_t)memory->arena.ranges};
   dsc_worker *worker = NULL;
   disco_status status = dsc_worker_create(&setup, &worker);
   if (status != DISCO_OK) return status;
@@ -177,14 +179,16 @@ disco_status dsc_worker_process(int32_t worker_id, int32_t num_workers, int32_t 
     channel = NULL;
     return status;
   }
+  char why[sizeof(((dsc_answer *)0)->reason)] = "";
   bool ring = map_shared(&hello, &memory) == DISCO_OK;
-  status = send_answer(channel, &hello, ring ? DSC_ANSWER_RING : DSC_ANSWER_PIPE, ring ? "" : disco_last_error_text());
+  if (!ring) (void)snprintf(why, sizeof(why), "%s", disco_last_error_text());
+  status = send_answer(channel, &hello, ring ? DSC_ANSWER_RING : DSC_ANSWER_PIPE, why);
   if (status == DISCO_CLOSED)
     status = dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
   if (status != DISCO_OK) return status;
   notify_fd = write_fd;
   status = ring ? run_on_ring(&hello, &memory, &notify_fd, &guard->finished)
-                : dsc_worker_serve(&hello, channel, &guard->finished);
+                : dsc_worker_serve(&hello, channel, why, &guard->finished);
   if (ring) {
     dsc_segment_destroy(&memory.segment);
     if (memory.range != NULL) dsc_arena_range_unref(memory.range); /* tensors may live on: the arena stays mapped */
@@ -197,8 +201,9 @@ disco_status dsc_worker_run_channel(int32_t worker_id, int32_t num_workers, int3
   dsc_hello hello;
   disco_status status = check_numbers(worker_id, num_workers, num_groups);
   if (status == DISCO_OK) status = read_hello(channel, worker_id, num_workers, num_groups, &hello);
-  if (status == DISCO_OK) status = send_answer(channel, &hello, DSC_ANSWER_PIPE, "a channel of the user's own");
+  static const char why[] = "a channel of the user's own";
+  if (status == DISCO_OK) status = send_answer(channel, &hello, DSC_ANSWER_PIPE, why);
   if (status == DISCO_CLOSED)
     return dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
-  return status == DISCO_OK ? dsc_worker_serve(&hello, channel, NULL) : status;
+  return status == DISCO_OK ? dsc_worker_serve(&hello, channel, why, NULL) : status;
 }

@@ -11,8 +11,9 @@ disco_status dsc_worker_process(int32_t worker_id, int32_t num_workers, int32_t 
 disco_status dsc_worker_run_channel(int32_t worker_id, int32_t num_workers, int32_t num_groups, disco_channel *channel);
 
 /* frames.c: be the worker that `hello` speaks to, over frames alone, until shutdown (DISCO_OK) or the end of the
- * channel (DISCO_LOST). The answer was sent. *finished (may be NULL) is set before the controller hears of the end:
- * from then on it may close its side. */
-disco_status dsc_worker_serve(const dsc_hello *hello, disco_channel *channel, _Atomic bool *finished);
+ * channel (DISCO_LOST). The answer was sent. `unshared`: why it shares no memory with the other workers. *finished (may
+ * be NULL) is set before the controller hears of the end: from then on it may close its side. */
+disco_status dsc_worker_serve(const dsc_hello *hello, disco_channel *channel, const char *unshared,
+                              _Atomic bool *finished);
 
 #endif

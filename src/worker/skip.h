@@ -10,10 +10,11 @@ typedef struct {
   uint64_t failures_seen; /* of segment->failures */
   uint64_t after;         /* skip what comes after this command; UINT64_MAX: nothing */
   uint64_t resumed;       /* the last resume record passed */
+  uint64_t epoch;         /* how many were passed */
 } dsc_skip;
 
 #define DSC_SKIP_INIT \
-  { 0, UINT64_MAX, 0 }
+  { 0, UINT64_MAX, 0, 0 }
 
 /* After the failure count moved: look at every worker's failure. */
 void dsc_skip_look(dsc_skip *skip, const dsc_segment_header *segment, uint64_t failures);
@@ -28,6 +29,7 @@ static inline uint64_t dsc_skip_cause(dsc_skip *skip, const dsc_segment_header *
 /* The reader passes resume record `sequence`. */
 static inline void dsc_skip_resume(dsc_skip *skip, uint64_t sequence) {
   skip->resumed = sequence;
+  skip->epoch++;
   skip->after = UINT64_MAX;
   skip->failures_seen = UINT64_MAX; /* look again: a failure of the new epoch may already be counted */
 }

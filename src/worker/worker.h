@@ -5,6 +5,7 @@
 
 #include <tvm/ffi/c_api.h>
 
+#include "ccl/backend.h"
 #include "channel/ring.h"
 #include "channel/segment.h"
 #include "os/wait.h"
@@ -37,6 +38,11 @@ typedef struct {
   /* Memory for the tensors of `empty`: NULL, or the worker's range of the arena. */
   struct dsc_arena_range *arena;
   struct disco_channel *channel; /* NULL, or where replies go instead of the reply ring */
+  /* The data plane. */
+  bool one_address_space; /* all workers are threads of this process */
+  const char *shared;     /* NULL, or memory that all workers map: tensors there need no staging */
+  uint64_t shared_bytes;
+  const char *unshared; /* NULL, or why this worker shares no memory with the others */
 } dsc_worker_setup;
 
 typedef struct {
@@ -56,6 +62,7 @@ typedef struct {
   uint64_t frame_side_bytes;
   DLDevice device;
   char ccl[DSC_CCL_NAME_MAX];
+  dsc_plane *plane;  /* NULL until one of our own data planes was started */
   uint64_t sequence; /* the running command */
   dsc_skip skip;
   bool in_stream;       /* the last record came without the controller having waited before it */
@@ -76,6 +83,10 @@ void dsc_worker_run(dsc_worker *worker);
 dsc_worker *dsc_worker_current(void);
 /* The same, or DISCO_VALUE "... is not a worker thread" with `who` needed it. */
 disco_status dsc_worker_require(const char *who, dsc_worker **ret_worker);
+
+/* plane.c: start this library's data plane `backend` on the worker and set its ccl. DISCO_RUNTIME: it has one, or
+ * shares no memory with the others (and why). */
+disco_status dsc_worker_start_plane(dsc_worker *worker, const dsc_backend *backend);
 
 /* ---- Between loop and dispatch ---- */
 

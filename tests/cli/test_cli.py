@@ -20,8 +20,15 @@ MAN_PAGE = ROOT / "docs" / "man" / "disco.1"
 COMPLETION = ROOT / "cli" / "completion" / "disco.bash"
 BOUND_SECONDS = 60
 
-SUBCOMMANDS = ["info", "help", "version", "worker"]
-OPTIONS = {"info": ["--json"], "help": [], "version": [], "worker": ["--load", "--cpu"]}
+SUBCOMMANDS = ["info", "perf", "help", "version", "worker"]
+PERF = "op type redop min max factor iters warmup check workers groups in-group session private ccl json control"
+OPTIONS = {
+    "info": ["--json"],
+    "perf": [f"--{name}" for name in PERF.split()],
+    "help": [],
+    "version": [],
+    "worker": ["--load", "--cpu"],
+}
 SECTIONS = ["version", "machine", "limits", "settings", "data planes", "paths"]
 BOLD = "\033[1m"
 
@@ -98,7 +105,7 @@ def test_every_subcommand_has_a_page(name):
     assert page.startswith("Usage:\n") and f"disco {name}" in page
     for option in OPTIONS[name]:
         assert re.search(rf"^  {option}\b", page, re.MULTILINE), f"{option} is not explained"
-    assert set(re.findall(r"--[a-z]+", page)) <= {*OPTIONS[name], "--help", "--version"}
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= {*OPTIONS[name], "--help", "--version"}
     assert printed(name, "--help") == printed(name, "-h") == page
     assert BOLD not in page
 
@@ -350,7 +357,7 @@ def test_the_man_page_has_everything():
             assert re.search(rf"^\.BI? {option}\b", page, re.MULTILINE), f"{option} is not explained"
     for word in [*settings_of_library(), "NO_COLOR", "--help", "-h", "--version"]:
         assert re.search(rf"(?<![\w-]){word}\b", page), f"{word} is missing"
-    assert set(re.findall(r"--[a-z]+", page)) <= {*sum(OPTIONS.values(), []), "--help", "--version"}
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= {*sum(OPTIONS.values(), []), "--help", "--version"}
     assert f'"libdisco {printed("version").split()[1]}"' in page.splitlines()[0]
 
 

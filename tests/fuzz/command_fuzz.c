@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   script self = {.channel = {&ops}, .data = data, .left = size};
   dsc_hello hello = {.segment_fd = -1, .arena_fd = -1, .num_workers = 2, .num_groups = 1, .spin_us = 1};
   dsc_frame_begin(&hello.head, DSC_FRAME_Hello, sizeof(hello), SESSION, WORKER, 0);
-  disco_status status = dsc_worker_serve(&hello, &self.channel, NULL);
+  disco_status status = dsc_worker_serve(&hello, &self.channel, "", NULL);
   FUZZ_CHECK(status == DISCO_OK || status == DISCO_LOST || status == DISCO_MEMORY);
   free(self.frame);
   return 0;

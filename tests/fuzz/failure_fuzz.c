@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   size_t room = 4 * size + 1024; /* nothing has to be cut */
   char *encoded = malloc(room);
   FUZZ_CHECK(encoded != NULL);
-  size_t used = dsc_failure_encode(error.sequence, name, encoded, room);
+  size_t used = dsc_failure_encode(error.sequence, name, false, encoded, room);
   FUZZ_CHECK(used > 0 && used % 8 == 0 && used <= room);
   FUZZ_CHECK(dsc_failure_parse(encoded, used, &again, &second_name));
   FUZZ_CHECK(again.status == error.status && again.sequence == error.sequence && second_name == name);
@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
              strcmp(again.backtrace, error.backtrace) == 0);
   dsc_error_fini(&again);
   if (size >= DSC_FAILURE_LEAST_BYTES) { /* and where much has to be cut */
-    used = dsc_failure_encode(error.sequence, name, encoded, DSC_FAILURE_LEAST_BYTES);
+    used = dsc_failure_encode(error.sequence, name, false, encoded, DSC_FAILURE_LEAST_BYTES);
     FUZZ_CHECK(used > 0 && used <= DSC_FAILURE_LEAST_BYTES);
     FUZZ_CHECK(dsc_failure_parse(encoded, used, &again, &second_name));
     dsc_error_fini(&again);

@@ -155,7 +155,7 @@ static void seed_failure(const char *name, disco_status status, const char *kind
   memset(error.message, 'm', message);
   memset(error.backtrace, 'b', backtrace);
   (void)dsc_fail_with(&error);
-  write_seed("failure", name, bytes, dsc_failure_encode(9, 4, bytes, sizeof(bytes)), NULL, 0);
+  write_seed("failure", name, bytes, dsc_failure_encode(9, 4, false, bytes, sizeof(bytes)), NULL, 0);
 }
 
 static void seed_failures(void) {

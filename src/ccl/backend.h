@@ -1,0 +1,96 @@
+/* A data plane: one table of functions over memory, and what is the same for all of them. Tensors were checked, groups
+ * were resolved to a communicator, and a communicator of one rank never gets here.
+ *
+ *   ref   the slow reference: staged, two waits, scalar; every other way is compared with it
+ *   cpu   the fast one; each fast path is a switch of dsc_tuning
+ */
+#ifndef DSC_CCL_BACKEND_H
+#define DSC_CCL_BACKEND_H
+
+#include "ccl/comm.h"
+#include "ccl/pair.h"
+#include "ccl/reduce.h"
+
+enum { DSC_BACKEND_VERSION = 1 };
+
+/* Data only, never a bit of a result: DISCO_CCL_TUNE=name=value,... All ranks must have the same ones: a digest of them
+ * is part of every entry. Sizes in bytes of one rank's part. X(name, default, "meaning") */
+#define DSC_TUNING_LIST(X)                                                                                \
+  X(inlined, 56, "largest data that goes in the entry line, at most 56")                                  \
+  X(oneshot_two, 16384, "largest one-shot allreduce of two ranks")                                        \
+  X(oneshot_many, 8192, "the same, of more ranks; both at most 32768")                                    \
+  X(oneshot_move, 8192, "largest move through one-shot buffers, all parts of a scatter; at most 32768")   \
+  X(direct, 1, "0: always through staging")                                                               \
+  X(push_caches, 1,                                                                                       \
+    "two-shot push past the caches, out of place, when ranks times size exceed so many caches; 0: never") \
+  X(chunk_64k, 65536, "chunk of a staged allreduce up to 64 KiB")                                         \
+  X(chunk_256k, 131072, "up to 256 KiB")                                                                  \
+  X(chunk_512k, 262144, "up to 512 KiB")                                                                  \
+  X(chunk_large, 524288, "above")                                                                         \
+  X(chunk_move, 131072, "chunk of a staged move")
+
+typedef struct {
+#define DSC_TUNING_FIELD(name, value, meaning) uint64_t name;
+  DSC_TUNING_LIST(DSC_TUNING_FIELD)
+#undef DSC_TUNING_FIELD
+} dsc_tuning;
+
+/* One operation of one rank. */
+typedef struct {
+  dsc_comm *comm;
+  dsc_print print;
+  dsc_reduce_kind kind; /* of a reduction */
+  dsc_dtype dtype;
+  const char *in; /* NULL where this rank has none to give */
+  char *out;      /* NULL where it gets nothing */
+  uint64_t bytes; /* of each rank's part: an array of parts has comm->size times as many */
+} dsc_request;
+
+typedef struct dsc_plane dsc_plane;
+
+typedef struct {
+  uint32_t version;
+  const char *name;
+  disco_status (*allreduce)(dsc_plane *plane, const dsc_request *request);
+  /* allgather, broadcast, scatter, gather: by request->print.operation; the root is rank 0 */
+  disco_status (*move)(dsc_plane *plane, const dsc_request *request);
+  bool never_direct; /* transfers between two as well */
+} dsc_backend;
+
+extern const dsc_backend dsc_backend_cpu, dsc_backend_ref;
+/* NULL when there is none of that name. */
+const dsc_backend *dsc_backend_find(const char *name);
+
+/* One rank's place in the data plane of its session. */
+struct dsc_plane {
+  const dsc_backend *backend;
+  dsc_ccl_host host;
+  dsc_plane_layout layout;
+  dsc_tuning tuning;
+  dsc_patience patience;
+  dsc_comm world, group; /* the group is the world when there is one only */
+  bool has_groups;
+  dsc_pairs pairs;
+  dsc_rank_note *note;
+};
+
+/* Address space that a session's plane takes. */
+uint64_t dsc_plane_bytes(int32_t num_workers, int32_t num_groups);
+/* `host` is copied. DISCO_VALUE for a bad DISCO_CCL_TUNE, DISCO_MEMORY. */
+disco_status dsc_plane_create(const dsc_backend *backend, const dsc_ccl_host *host, dsc_plane **ret_plane);
+void dsc_plane_destroy(dsc_plane *plane); /* NULL allowed */
+
+/* ---- The operations: bodies of disco/worker.h ---- */
+
+disco_status dsc_plane_allreduce(dsc_plane *plane, const DLTensor *send, int64_t kind, bool in_group, DLTensor *recv);
+disco_status dsc_plane_allgather(dsc_plane *plane, const DLTensor *send, bool in_group, DLTensor *recv);
+disco_status dsc_plane_broadcast(dsc_plane *plane, const DLTensor *send, bool in_group, DLTensor *recv);
+disco_status dsc_plane_scatter(dsc_plane *plane, const DLTensor *send, bool in_group, DLTensor *recv);
+disco_status dsc_plane_gather(dsc_plane *plane, const DLTensor *send, bool in_group, DLTensor *recv);
+disco_status dsc_plane_send(dsc_plane *plane, const DLTensor *send, int64_t receiver);
+disco_status dsc_plane_receive(dsc_plane *plane, DLTensor *recv, int64_t sender);
+/* To the next group, from the one before. */
+disco_status dsc_plane_send_next(dsc_plane *plane, const DLTensor *send);
+disco_status dsc_plane_receive_previous(dsc_plane *plane, DLTensor *recv);
+
+#endif

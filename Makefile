@@ -2,7 +2,7 @@
 #   make             configure and build into build/
 #   make run         build, then the first example       make test    every test and check
 #   make check       format, lint, arrows                make format  rewrite the sources in the project's format
-#   make bench       our speed                           make bench-peers  side by side with TVM's own runtime
+#   make bench       our speed                           make bench-peers  beside TVM's own runtime and three MPIs
 #   make chaos KILLS=10000 SEED=1      the campaign of docs/reliability.md
 #   make install DESTDIR= PREFIX=/usr/local              make clean
 PREFIX ?= /usr/local

@@ -218,7 +218,7 @@ static bool has_left(const dsc_comm *comm, int32_t rank) {
   const dsc_rank_lines *lines = &comm->lines[rank];
   return presence_of(comm, comm->counter, comm->key, rank) != HERE ||
          dsc_load_acquire(&dsc_comm_finished(comm, rank)->value) > comm->counter || /* acquire: finished */
-         dsc_load_acquire(&lines->abort_epoch) == comm->epoch_mark ||               /* acquire: rank.abort_epoch */
+         dsc_load_acquire(&lines->abort_epoch) >= comm->epoch_mark ||               /* acquire: rank.abort_epoch */
          look(comm, rank).is_dead || look(comm, rank).done >= *comm->host->sequence;
 }
 
@@ -242,16 +242,21 @@ static bool is_ready(dsc_wait *wait) {
   return self->next == self->end || self->comm->mismatched >= 0;
 }
 
-/* The marks of members that gave up at this operation or before. */
+/* The marks of members that gave up at this operation or before. One of a later epoch counts too: its owner has left
+ * this operation as well. One at a later operation does not count yet, and is not forgotten. */
 static disco_status look_at_marks(dsc_comm *comm) {
   uint64_t aborts = dsc_load_acquire(&comm->head->aborts); /* acquire: head.aborts */
+  bool is_ahead = false;
   if (aborts == comm->aborts_seen) return DISCO_OK;
   for (int32_t i = 0; i < comm->size; i++) {
     const dsc_rank_lines *lines = &comm->lines[i];
-    if (i == comm->rank || dsc_load_acquire(&lines->abort_epoch) != comm->epoch_mark) continue;
-    if (dsc_load_relaxed(&lines->abort_counter) <= comm->counter) return released_by_mark(comm, i);
+    uint64_t epoch = dsc_load_acquire(&lines->abort_epoch); /* acquire: rank.abort_epoch */
+    if (i == comm->rank || epoch < comm->epoch_mark) continue;
+    if (epoch > comm->epoch_mark || dsc_load_relaxed(&lines->abort_counter) <= comm->counter)
+      return released_by_mark(comm, i);
+    is_ahead = true;
   }
-  comm->aborts_seen = aborts;
+  if (!is_ahead) comm->aborts_seen = aborts;
   return DISCO_OK;
 }
 

@@ -9,7 +9,7 @@
 enum { MAX_RANKS = 1024 }; /* of a session */
 
 typedef struct {
-  uint64_t version, counter;
+  uint64_t version, sequence, counter;
   int32_t communicator, peer;
   dsc_print print;
 } waiting;
@@ -36,7 +36,8 @@ void dsc_note_end(dsc_rank_note *note) {
 static bool read_note(const dsc_rank_note *note, waiting *ret) {
   ret->version = dsc_load_acquire(&note->version); /* acquire: note.version */
   if (ret->version % 2 == 0) return false;
-  ret->communicator = dsc_load_acquire(&note->communicator); /* acquire, all of them: the version is read last */
+  ret->sequence = dsc_load_acquire(&note->sequence); /* acquire, all of them: the version is read last */
+  ret->communicator = dsc_load_acquire(&note->communicator);
   ret->peer = dsc_load_acquire(&note->peer);
   ret->counter = dsc_load_acquire(&note->counter);
   uint32_t meta = dsc_load_acquire(&note->meta), dtype = dsc_load_acquire(&note->dtype);
@@ -60,6 +61,8 @@ static bool is_member(const scene *self, int32_t communicator, int32_t worker) {
 
 /* Does `a`, which waits so, wait for `b`? */
 static bool waits_for(const scene *self, int32_t a, const waiting *how, int32_t b) {
+  /* Numbers of another epoch say nothing here: that worker is about to leave, or has heard more than we have. */
+  if (how->sequence <= *self->host->resumed || self->host->look(self->host, a).is_later) return false;
   if (how->communicator < 0) {
     if (b != how->peer) return false;
     bool receives = how->print.operation == DSC_OPERATION_RECV;

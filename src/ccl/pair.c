@@ -59,8 +59,12 @@ static dsc_member_state peer_state(const pair_wait *self) {
   return self->pairs->host->look(self->pairs->host, self->peer);
 }
 static bool is_in_epoch(const pair_wait *self) { return peer_state(self).done >= *self->pairs->host->resumed; }
-/* It reads our tensor no more. */
-static bool has_left(const pair_wait *self) { return is_received(self) || peer_state(self).is_dead; }
+/* It reads our tensor no more, or has come to another epoch. */
+static bool has_left(const pair_wait *self) {
+  return is_received(self) ||
+         dsc_load_acquire(&self->lines->received_epoch) != self->mark || /* acquire: received_epoch */
+         peer_state(self).is_dead;
+}
 
 static bool is_ready(dsc_wait *wait) {
   const pair_wait *self = (pair_wait *)wait;

@@ -53,10 +53,10 @@ EXTREMES(f64, doubles, pd)
 
 /* Of each 32-bit lane the upper (lower) 16 bits: those of `even` and `odd` in turn. */
 ALWAYS_INLINE ints high_halves(ints even, ints odd) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+  return _mm512_ternarylogic_epi32(_mm512_srli_epi32(even, 16), odd, _mm512_set1_epi32(-65536), 0xf8); /* a|b&c */
 }
 ALWAYS_INLINE ints low_halves(ints even, ints odd) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16));
+  return _mm512_ternarylogic_epi32(_mm512_slli_epi32(odd, 16), even, _mm512_set1_epi32(0xffff), 0xf8);
 }
 /* high + 1 where low, its last bit set when high is odd, is above 0x8000. */
 ALWAYS_INLINE ints add_where_over(ints high, ints low) {

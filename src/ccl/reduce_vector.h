@@ -185,7 +185,7 @@ typedef struct {
   void (*fill_two)(ints *level, const void *const *inputs, size_t at, size_t bytes);
   void (*fill_four)(ints *level, const void *const *inputs, size_t at, size_t bytes); /* NULL: by twos */
   void (*fold)(ints *level, const void *const *inputs, size_t at, size_t bytes);      /* level, joined with one input */
-  void (*join)(ints *left, const ints *right, size_t bytes);
+  void (*join)(ints *left, const ints *right, size_t vectors);
   void (*finish)(ints *level, int32_t n, size_t bytes); /* to what is stored, in place; NULL: it is that already */
 } steps;
 
@@ -206,7 +206,7 @@ static inline void join_all(const steps *use, ints (*levels)[2 * VECTORS], const
       k += sizes[top++];
     }
     for (; top > 1 && (k == n || (sizes[top - 2] == sizes[top - 1])); top--) {
-      use->join(levels[top - 2], levels[top - 1], bytes * use->scale);
+      use->join(levels[top - 2], levels[top - 1], (bytes + WIDTH - 1) / WIDTH * use->scale);
       sizes[top - 2] += sizes[top - 1];
     }
   }
@@ -254,10 +254,9 @@ static void by_blocks(const dsc_reduction *what, const steps *use) {
       level = name##_keep(level, plus(name##_kept(level), INPUT(name, 0, WIDTH)));                    \
     if (bytes != 0) name##_keep(level, plus(name##_kept(level), INPUT(name, 0, bytes)));              \
   }
-#define JOIN(name, kind, plus)                                                      \
-  static void name##_##kind##_join(ints *left, const ints *right, size_t bytes) {   \
-    for (size_t i = 0; i * WIDTH < bytes; i++)                                      \
-      left[i] = name##_narrow(plus(name##_widen(left[i]), name##_widen(right[i]))); \
+#define JOIN(name, kind, plus)                                                                                         \
+  static void name##_##kind##_join(ints *left, const ints *right, size_t vectors) {                                    \
+    for (size_t i = 0; i < vectors; i++) left[i] = name##_narrow(plus(name##_widen(left[i]), name##_widen(right[i]))); \
   }
 
 #define SHARE(name, v, n) name##_share(v, n)

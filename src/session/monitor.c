@@ -103,6 +103,8 @@ static void leave_ring(const dsc_remote *remote) {
   dsc_status_line *line = dsc_segment_status(remote->engine->segment.header, remote->worker);
   atomic_store(&line->position, UINT64_MAX);
   dsc_store_release(&line->ended, 1); /* release: status.ended */
+  dsc_fence();                        /* ended, then who sleeps in a collective with it */
+  dsc_segment_ring_ranks(remote->engine->segment.header);
 }
 
 static void stop_watching(dsc_remote *remote) {

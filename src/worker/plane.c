@@ -14,9 +14,10 @@ static dsc_doorbell *bell(const dsc_ccl_host *host, int32_t worker) {
 static dsc_member_state look(const dsc_ccl_host *host, int32_t worker) {
   const dsc_status_line *line = dsc_segment_status(segment_of(host), worker);
   dsc_member_state state = {0};
-  state.done = dsc_load_acquire(&line->done);         /* acquire: status.done, so that its failure is seen, too */
-  state.is_dead = dsc_load_acquire(&line->lost) != 0; /* acquire: status.lost */
-  uint64_t failed = dsc_load_acquire(&line->failed);  /* acquire: status.failed */
+  state.done = dsc_load_acquire(&line->done); /* acquire: status.done, so that its failure is seen, too */
+  /* acquire: status.lost, status.ended; both are confirmed */
+  state.is_dead = dsc_load_acquire(&line->lost) != 0 || dsc_load_acquire(&line->ended) != 0;
+  uint64_t failed = dsc_load_acquire(&line->failed); /* acquire: status.failed */
   state.failed = failed > *host->resumed ? failed : 0;
   state.is_later = dsc_load_acquire(&line->resumed) > *host->resumed; /* acquire: status.resumed */
   return state;

@@ -91,7 +91,9 @@ DISCO_API DISCO_MUST_USE disco_status disco_scatter_from_worker0(const DLTensor 
 DISCO_API DISCO_MUST_USE disco_status disco_gather_to_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
 
 /* Point to point: the n-th send to a worker meets that worker's n-th receive from here, in whatever commands they are.
- * Small sends do not wait for the receiver, larger ones do. Worker ids are those of the session. A worker or group that
+ * Small sends do not wait for the receiver, larger ones do. Who receives from
+ * a worker that never sends waits as long as nothing fails (option collective_timeout_ms): the send may come in a later
+ * command. Worker ids are those of the session. A worker or group that
  * is not there, or the caller itself: DISCO_VALUE. */
 DISCO_API DISCO_MUST_USE disco_status disco_send_to_worker(const DLTensor *send, int32_t receiver);
 DISCO_API DISCO_MUST_USE disco_status disco_recv_from_worker(DLTensor *recv, int32_t sender);

@@ -13,7 +13,7 @@
   X(WORKER, "", "the program that worker processes run; unset: the command disco that comes with it")     \
   X(TRANSPORT, "auto", "auto or pipe: how a worker process gets its commands; pipe: never shared memory") \
   X(CCL_ALIAS, "", "other=cpu: init_ccl(other) starts cpu where no data plane `other` is registered")     \
-  X(CCL_TUNE, "", "name=number,...: thresholds of the data plane cpu; the same for all workers")     \
+  X(CCL_TUNE, "", "name=number,...: thresholds of the data plane cpu; the same for all workers")          \
   X(KERNELS, "best", "scalar, avx2 or avx512: the instructions that reductions use; best: the best here")
 
 typedef enum {

@@ -137,6 +137,7 @@ static DSC_COLD disco_status released(dsc_comm *comm, const char *why) {
 }
 
 static DSC_COLD disco_status released_by_mark(dsc_comm *comm, int32_t rank) {
+  comm->culprit = rank;
   char cause[DSC_CCL_CAUSE], why[DSC_CCL_CAUSE + 64];
   if (read_cause(comm, cause))
     (void)snprintf(why, sizeof(why), "worker %d left first (%s)", comm->first + rank, cause);
@@ -193,7 +194,7 @@ static DSC_COLD disco_status timed_out(dsc_comm *comm, int32_t rank) {
 
 /* ---- Waiting ---- */
 
-typedef enum { FOR_ENTRIES, FOR_FLAG, FOR_EPOCH, FOR_LEAVERS } wait_kind;
+typedef enum { FOR_ENTRIES, FOR_FLAG, FOR_EPOCH, FOR_LEAVERS, FOR_CULPRIT } wait_kind;
 
 typedef struct {
   dsc_wait wait;
@@ -222,6 +223,12 @@ static bool has_left(const dsc_comm *comm, int32_t rank) {
          look(comm, rank).is_dead || look(comm, rank).done >= *comm->host->sequence;
 }
 
+/* Its failure is there to be told, or will never be. */
+static bool has_failed(const dsc_comm *comm, int32_t rank) {
+  dsc_member_state state = look(comm, rank);
+  return state.failed != 0 || state.is_dead || state.is_later || state.done >= *comm->host->sequence;
+}
+
 static bool is_satisfied(comm_wait *self, int32_t rank) {
   dsc_comm *comm = self->comm;
   if (rank == comm->rank) return true;
@@ -229,6 +236,7 @@ static bool is_satisfied(comm_wait *self, int32_t rank) {
   case FOR_FLAG: return dsc_load_acquire(self->flag) >= self->value; /* acquire: whatever flag it is */
   case FOR_EPOCH: return look(comm, rank).done >= *comm->host->resumed;
   case FOR_LEAVERS: return has_left(comm, rank);
+  case FOR_CULPRIT: return has_failed(comm, rank);
   default: break;
   }
   presence is = presence_of(comm, self->counter, self->key, rank);
@@ -268,8 +276,7 @@ static disco_status look_at_failures(comm_wait *self) {
   bool any = false;
   for (int32_t i = 0; i < host->num_workers; i++) {
     dsc_member_state state = host->look(host, i);
-    if (state.failed != 0 && state.failed < *host->sequence && !state.is_later)
-      return released_by_failure(self->comm, i, &state);
+    if (state.failed != 0 && state.failed < *host->sequence) return released_by_failure(self->comm, i, &state);
     any = any || state.failed != 0;
   }
   self->failures_seen = failures;
@@ -347,7 +354,7 @@ static void wait_over(comm_wait *self) {
 static disco_status run_wait(comm_wait *self) {
   dsc_comm *comm = self->comm;
   const dsc_ccl_host *host = comm->host;
-  enum { FIRST_TICK_NS = 1000 * 1000 };
+  enum { FIRST_TICK_NS = 1000 * 1000, CULPRIT_MS = 10 };
   if (is_ready(&self->wait)) return DISCO_OK;
   self->first = self->next;
   self->wait.ready = is_ready;
@@ -355,7 +362,9 @@ static disco_status run_wait(comm_wait *self) {
   self->wait.doorbell = host->bell(host, host->worker);
   self->guard.deadline_ns = DSC_NO_DEADLINE;
   self->failures_seen = comm->failures_seen;
-  if (self->kind != FOR_LEAVERS) {
+  if (self->kind == FOR_CULPRIT) {
+    self->guard.deadline_ns = dsc_clock_deadline_ns(CULPRIT_MS);
+  } else if (self->kind != FOR_LEAVERS) {
     self->guard.check = check;
     self->guard.tick = tick;
     self->guard.tick_ns = FIRST_TICK_NS;
@@ -364,7 +373,7 @@ static disco_status run_wait(comm_wait *self) {
   disco_status status = dsc_wait_until(&self->wait, comm->patience, &self->guard);
   wait_over(self);
   if (status == DISCO_OK || is_ready(&self->wait)) return DISCO_OK; /* it came at the last moment */
-  return status == DISCO_TIMEOUT ? timed_out(comm, self->next) : status;
+  return status == DISCO_TIMEOUT && self->kind != FOR_CULPRIT ? timed_out(comm, self->next) : status;
 }
 
 static disco_status wait_for(dsc_comm *comm, wait_kind kind, int32_t first, int32_t end) {
@@ -453,7 +462,7 @@ static disco_status catch_up(dsc_comm *comm) {
 disco_status dsc_comm_begin(dsc_comm *comm, const dsc_print *print) {
   disco_status status = DISCO_OK;
   comm->print = *print;
-  comm->mismatched = -1;
+  comm->mismatched = comm->culprit = -1;
   comm->is_exposed = comm->has_posted = comm->has_moved = false;
   DSC_POINT("collective.begin");
   if (DSC_UNLIKELY(*comm->host->epoch + 1 != comm->epoch_mark)) status = begin_epoch(comm);
@@ -532,6 +541,8 @@ static DSC_COLD void give_up(dsc_comm *comm) {
     comm->mismatched = -1;
     (void)wait_for(comm, FOR_LEAVERS, 0, comm->size);
   }
+  /* Ours is only the echo: let the cause be written first. It takes the culprit microseconds, unless it goes on. */
+  if (comm->culprit >= 0) (void)wait_for(comm, FOR_CULPRIT, comm->culprit, comm->culprit + 1);
   comm->aborted = true;
 }
 
@@ -562,6 +573,7 @@ void dsc_comm_init(dsc_comm *comm, dsc_ccl_host *host, const dsc_plane_layout *l
                      .chunk_bytes = layout->chunk_bytes,
                      .note = (dsc_rank_note *)(host->memory + layout->notes) + host->worker,
                      .patience = patience,
-                     .mismatched = -1};
+                     .mismatched = -1,
+                     .culprit = -1};
   comm->rank = host->worker - comm->first;
 }

@@ -74,6 +74,7 @@ typedef struct {
   unsigned char posted[DSC_CCL_INLINE]; /* what our entry says: its line is not ours any more once all have met */
   bool has_moved;     /* set by the operation when it begins to write into tensors, for the errors' sentences */
   int32_t mismatched; /* the rank whose entry is another operation's, -1 */
+  int32_t culprit;    /* the rank that gave up first, -1 */
 } dsc_comm;
 
 /* The lines of a session's communicator `id` as `host` sees them. */

@@ -30,6 +30,7 @@ static disco_status reduce_slice(const dsc_request *request, const dsc_slice *sl
                           .count = slice->count - done < piece ? slice->count - done : piece,
                           .self = comm->rank,
                           .past_caches = past_caches};
+    DSC_POINT("collective.storing");
     dsc_reduce(request->kind, request->dtype, &what);
     DSC_POINT("collective.mid_store");
   }
@@ -64,6 +65,7 @@ static disco_status copy(dsc_comm *comm, char *to, const char *from, uint64_t by
       if (status != DISCO_OK) return status;
     }
     uint64_t piece = bytes - at < DSC_LOOK_BYTES ? bytes - at : DSC_LOOK_BYTES;
+    DSC_POINT("collective.storing");
     if (to_peer)
       dsc_copy_to_peer(to + at, from + at, piece);
     else

@@ -103,7 +103,7 @@ static disco_status look_at_failures(pair_wait *self) {
   int32_t culprit = -1;
   for (int32_t i = 0; i < host->num_workers; i++) {
     dsc_member_state state = host->look(host, i);
-    if (state.failed == 0 || state.is_later || state.failed >= first) continue;
+    if (state.failed == 0 || state.failed >= first) continue;
     first = state.failed;
     culprit = i;
   }
@@ -278,13 +278,29 @@ static disco_status withdraw(pair_wait *self, disco_status status) {
   return status;
 }
 
+/* Staging memory is the sender's, whoever receives: a receiver of the last epoch may still be reading it. */
+static disco_status begin_staging(const pair_wait *send) {
+  dsc_pairs *pairs = send->pairs;
+  if (pairs->staging_mark == send->mark) return DISCO_OK;
+  for (int32_t i = 0; i < pairs->host->num_workers; i++) {
+    pair_wait wait = *send;
+    wait.peer = i;
+    disco_status status = i == pairs->host->worker ? DISCO_OK : wait_for(&wait, is_in_epoch, 0);
+    if (status != DISCO_OK) return status;
+  }
+  pairs->staging_mark = send->mark;
+  return DISCO_OK;
+}
+
 static disco_status send_staged(pair_wait *self, dsc_pair_counts *counts, const char *data, uint64_t bytes) {
   uint64_t chunk = self->pairs->chunk_bytes, base = counts->filled;
+  disco_status status = begin_staging(self);
+  if (status != DISCO_OK) return status;
   post(self, DSC_SEND_STAGED, 0);
   for (uint64_t at = 0, step = base; at < bytes; at += chunk, step++) {
     /* A refusal shows as received. */
     if (step >= base + DSC_CCL_BUFFERS) {
-      disco_status status = wait_for(self, is_drained, step - DSC_CCL_BUFFERS + 1);
+      status = wait_for(self, is_drained, step - DSC_CCL_BUFFERS + 1);
       if (status != DISCO_OK) return status;
       if (dsc_pair_is_received(self->lines, self->mark, self->number)) break;
     }
@@ -365,6 +381,7 @@ static disco_status receive_staged(pair_wait *self, dsc_pair_counts *counts, cha
 /* Says that it reads, then looks whether it still may. */
 static disco_status receive_direct(pair_wait *self, const dsc_send_slot *slot, char *data, uint64_t bytes) {
   const char *from = dsc_ccl_resolve(self->pairs->host, slot->address, bytes);
+  DSC_POINT("collective.storing");
   atomic_store(&self->lines->reading, self->number);
   dsc_fence();
   bool withdrawn = dsc_load_acquire(&self->lines->withdrawn) == self->number; /* acquire: pair.withdrawn */

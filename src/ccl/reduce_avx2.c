@@ -23,6 +23,9 @@ ALWAYS_INLINE ints load(const uint8_t *from) { return _mm256_loadu_si256((const 
 ALWAYS_INLINE void store(uint8_t *to, ints v) { _mm256_storeu_si256((__m256i *)(void *)to, v); }
 ALWAYS_INLINE void stream(uint8_t *to, ints v) { _mm256_stream_si256((__m256i *)(void *)to, v); }
 
+ALWAYS_INLINE ints of_16(__m128i v) { return _mm256_zextsi128_si256(v); } /* zeros behind it */
+ALWAYS_INLINE __m128i low_16(ints v) { return _mm256_castsi256_si128(v); }
+
 #define DSC_VECTOR_PARTS
 #include "ccl/reduce_parts.h"
 
@@ -64,11 +67,6 @@ ALWAYS_INLINE ints add_where_over(ints high, ints low) {
   ints flipped = _mm256_xor_si256(odd, _mm256_set1_epi16(INT16_MIN)); /* there is no unsigned comparison */
   return _mm256_sub_epi16(high, _mm256_cmpgt_epi16(flipped, _mm256_setzero_si256()));
 }
-ALWAYS_INLINE int any_nan(floats a, floats b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0; }
-ALWAYS_INLINE ints choose_nan(floats value, ints if_nan, ints otherwise) {
-  return _mm256_blendv_epi8(otherwise, if_nan, _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q)));
-}
-
 ALWAYS_INLINE ints i64_extreme(ints a, ints b, ints flip, int most) {
   ints a_more = _mm256_cmpgt_epi64(_mm256_xor_si256(a, flip), _mm256_xor_si256(b, flip));
   return most ? _mm256_blendv_epi8(b, a, a_more) : _mm256_blendv_epi8(a, b, a_more);

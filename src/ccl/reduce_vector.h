@@ -19,6 +19,23 @@ enum {
   FEW = 4 * LINE /* up to here the loads themselves are all under way at once */
 };
 
+/* ---- The end of an array; one number of 4 or 8 bytes is the commonest array that is all end ---- */
+
+ALWAYS_INLINE ints load_rest(const uint8_t *from, size_t bytes) {
+  if (bytes == 8) return of_16(_mm_loadl_epi64((const __m128i *)(const void *)from));
+  if (bytes == 4) return of_16(_mm_cvtsi32_si128((int32_t)load_word(from, 4)));
+  return load_part(from, bytes);
+}
+
+ALWAYS_INLINE void store_rest(uint8_t *to, ints v, size_t bytes) {
+  if (bytes == 8)
+    _mm_storel_epi64((__m128i *)(void *)to, low_16(v));
+  else if (bytes == 4)
+    store_word(to, (uint32_t)_mm_cvtsi128_si32(low_16(v)), 4);
+  else
+    store_part(to, v, bytes);
+}
+
 /* ---- Arithmetic ---- */
 
 /* In assembly: a compiler may swap the operands of a + b, but of two NaNs the left one must win. */
@@ -132,14 +149,10 @@ HALF(f16)
 
 /* The even elements and the odd ones: shifts only, no permutation. */
 ALWAYS_INLINE pair bf16_widen(ints v) { return (pair){(floats)((lanes32)v << 16), (floats)((lanes32)v & 0xffff0000)}; }
-/* Nearest even: up when what is cut off is more than a half, or a half and the last bit kept is set. A NaN is kept from
- * being carried on to an infinity or a zero. */
+/* Nearest even: up when what is cut off is more than a half, or a half and the last bit kept is set. A NaN needs no
+ * care: it comes from a bfloat16, or from the CPU, so nothing is cut off, and it has been quieted by what joined it. */
 ALWAYS_INLINE ints bf16_narrow(pair v) {
   ints first = (ints)v.first, second = (ints)v.second;
-  if (DSC_UNLIKELY(any_nan(v.first, v.second))) {
-    first = choose_nan(v.first, (ints)(((lanes32)v.first & 0xffff0000) | 0x400000), first);
-    second = choose_nan(v.second, (ints)(((lanes32)v.second & 0xffff0000) | 0x400000), second);
-  }
   return add_where_over(high_halves(first, second), low_halves(first, second));
 }
 ALWAYS_INLINE pair bf16_load(const uint8_t *from) { return bf16_widen(load(from)); }
@@ -213,7 +226,8 @@ static inline void join_all(const steps *use, ints (*levels)[2 * VECTORS], const
 }
 
 static void by_blocks(const dsc_reduction *what, const steps *use) {
-  ints levels[LEVELS][2 * VECTORS];
+  uint8_t room[sizeof(ints[LEVELS][2 * VECTORS]) + WIDTH]; /* the address sanitizer's stack does not align that far */
+  ints(*levels)[2 * VECTORS] = (void *)(((uintptr_t)room + WIDTH - 1) / WIDTH * WIDTH);
   size_t end = what->count * use->element, bytes = head_of(what, end, use->element);
   if (end > FEW) fetch_lines(what, 0, AHEAD, end);
   if (bytes == 0) bytes = at_most(end, BLOCK);
@@ -230,7 +244,7 @@ static void by_blocks(const dsc_reduction *what, const steps *use) {
 
 #define INPUT(name, i, bytes)                                      \
   ((bytes) == WIDTH ? name##_load((const uint8_t *)inputs[i] + at) \
-                    : name##_widen(load_part((const uint8_t *)inputs[i] + at, bytes)))
+                    : name##_widen(load_rest((const uint8_t *)inputs[i] + at, bytes)))
 
 #define FILL(name, function, value)                                                                           \
   static void function(ints *level, const void *const *inputs, size_t at, size_t bytes) {                     \
@@ -291,8 +305,8 @@ static void by_blocks(const dsc_reduction *what, const steps *use) {
     for (; at < end; at += WIDTH) {                                                               \
       size_t bytes = at_most(end - at, WIDTH);                                                    \
       ints v = name##_narrow(share(name, value(inputs, at, bytes), 2));                           \
-      store_part(x + at, v, bytes);                                                               \
-      if (outputs == 2) store_part(y + at, v, bytes);                                             \
+      store_rest(x + at, v, bytes);                                                               \
+      if (outputs == 2) store_rest(y + at, v, bytes);                                             \
     }                                                                                             \
   }
 

@@ -119,8 +119,9 @@ static void collect_once(dsc_engine *engine, dsc_error *ret_lowest) {
   }
 }
 
-/* *ret_lowest: the first cause, status DISCO_OK when there is none. An echo was written after its cause, which may be
- * of a worker that was looked at before: look again, then it is there. */
+/* *ret_lowest: the first cause, status DISCO_OK when there is none. An echo waits until its cause is written (10 ms at
+ * most, when its culprit goes on instead), which may be of a worker that was looked at before: look again, then it is
+ * there. */
 static void collect(dsc_engine *engine, dsc_error *ret_lowest) {
   dsc_error_init(ret_lowest);
   collect_once(engine, ret_lowest);

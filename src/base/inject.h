@@ -6,9 +6,10 @@
  * worker.before_done (a command has run, its done number is not yet stored), worker.mid_slot (an error slot is half
  * written), worker.before_sleep, session.unlocked.
  *
- * In collectives: collective.begin (nothing posted yet), .entered (our entry is there), .storing (about to touch another's tensor), .mid_store (part of
- * the data is written), .reduced, .taken (a chunk was reduced, read, nobody knows yet), .before_finished, .aborted (the mark is set,
- * we still wait for others), .sending, .receiving, .reading (transfers between two). */
+ * In collectives: collective.begin (nothing posted yet), .entered (our entry is there), .storing (about to touch
+ * another's tensor), .mid_store (part of the data is written), .reduced, .taken (a chunk was reduced, read, nobody
+ * knows yet), .before_finished, .aborted (the mark is set, we still wait for others), .sending, .receiving, .reading
+ * (transfers between two). */
 #ifndef DSC_BASE_INJECT_H
 #define DSC_BASE_INJECT_H
 

@@ -51,15 +51,12 @@ static uint32_t pack_dtype(DLDataType dtype) {
 
 static uint32_t pack_meta(const dsc_print *print) { return (uint32_t)print->operation | print->kind << 8; }
 
-static inline uint64_t stir(uint64_t word) {
-  word *= 0x9e3779b97f4a7c15u;
-  return word ^ word >> 32;
-}
-
 static uint64_t make_key(const dsc_comm *comm, const dsc_print *print) {
-  uint64_t hash = stir(print->count ^ (uint64_t)pack_meta(print) << 40);
-  hash = stir(hash ^ pack_dtype(print->dtype) ^ comm->tuning);
-  hash = stir(hash ^ *comm->host->sequence);
+  /* Three products side by side, then one more to spread them: each of the words changes all upper bits. */
+  uint64_t what = (uint64_t)pack_meta(print) << 32 | pack_dtype(print->dtype);
+  uint64_t hash = print->count * 0x9e3779b97f4a7c15u ^ what * 0xc2b2ae3d27d4eb4fu ^
+                  (*comm->host->sequence ^ comm->tuning << 32) * 0x165667b19e3779f9u;
+  hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15u;
   return (comm->epoch_mark & 0xff) << 56 | ((comm->counter + 1) & 0xffffff) << 32 | (hash >> 32);
 }
 
@@ -481,7 +478,7 @@ disco_status dsc_comm_post(dsc_comm *comm, const void *payload, size_t bytes, bo
   dsc_store_relaxed(&line->dtype, pack_dtype(print->dtype));
   dsc_store_relaxed(&line->meta, pack_meta(print));
   dsc_store_release(&line->epoch, comm->epoch_mark); /* release: print.epoch */
-  if (bytes > 0) memcpy(entry->payload, payload, bytes);
+  dsc_copy_few(entry->payload, payload, bytes);
   comm->has_posted = true;
   comm->is_exposed = exposed;
   dsc_store_release(&entry->key, comm->key); /* release: entry.key */

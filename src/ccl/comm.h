@@ -106,6 +106,15 @@ static inline char *dsc_comm_buffer(const dsc_comm *comm, int32_t rank, uint64_t
          chunk % DSC_CCL_BUFFERS * comm->chunk_bytes;
 }
 
+/* At most 56 bytes, without the call of a memcpy whose size nobody knows. */
+static inline void dsc_copy_few(void *to, const void *from, size_t bytes) {
+  char *target = to;
+  const char *source = from;
+  size_t at = 0;
+  for (; at + 8 <= bytes; at += 8) memcpy(target + at, source + at, 8);
+  for (; at < bytes; at++) target[at] = source[at];
+}
+
 /* From here to dsc_comm_end each call returns DISCO_OK, or an error after which only dsc_comm_end may follow. */
 disco_status dsc_comm_begin(dsc_comm *comm, const dsc_print *print);
 /* `exposed`: from now on others may touch our tensors. The payload is copied (at most 56 bytes). */

@@ -28,8 +28,8 @@ static void take(const dsc_plane *plane, const dsc_request *request, char *to, i
   const char *from = given(plane, request->comm, rank, given_bytes) + offset;
   if (request->bytes > DSC_CCL_INLINE)
     dsc_copy_from_peer(to, from, request->bytes);
-  else if (request->bytes > 0)
-    memcpy(to, from, request->bytes);
+  else
+    dsc_copy_few(to, from, request->bytes);
 }
 
 disco_status dsc_small_allreduce(dsc_plane *plane, const dsc_request *request) {

@@ -57,7 +57,7 @@ static bool cpu_has(int what) {
 
 void dsc_copy_to_peer(void *to, const void *from, size_t bytes) {
 #ifdef X86
-  if (bytes >= PLAIN_LIMIT && cpu_has(FAST_REP)) {
+  if (bytes > PLAIN_LIMIT && cpu_has(FAST_REP)) {
     __asm__ __volatile__("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
     _mm_sfence();
     return;

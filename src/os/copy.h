@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 /* Into memory that another CPU read last: stores whole lines without fetching them (rep movsb where the CPU is good at
- * it), from 4 KiB on; plain below. A store fence follows where the stores need one before a flag is posted. */
+ * it), above 4 KiB; plain below. A store fence follows where the stores need one before a flag is posted. */
 void dsc_copy_to_peer(void *to, const void *from, size_t bytes);
 /* From memory that another CPU wrote last, into one's own: fetches 24 lines ahead, never past the end. */
 void dsc_copy_from_peer(void *to, const void *from, size_t bytes);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/settings.h"
+#include "ccl/small.h"
 
 const dsc_backend *dsc_backend_find(const char *name) {
   static const dsc_backend *const all[] = {&dsc_backend_cpu, &dsc_backend_ref};
@@ -116,8 +117,28 @@ disco_status dsc_plane_create(const dsc_backend *backend, const dsc_ccl_host *ho
   plane->pairs.eager_bytes = plane->layout.eager_bytes;
   plane->pairs.chunk_bytes = plane->layout.chunk_bytes;
   plane->pairs.never_direct = plane->tuning.direct == 0;
-  *ret_plane = plane;
-  return DISCO_OK;
+  if (backend->start != NULL) status = backend->start(plane);
+  if (status == DISCO_OK)
+    *ret_plane = plane;
+  else
+    dsc_plane_destroy(plane);
+  return status;
+}
+
+disco_status dsc_plane_bootstrap(dsc_plane *plane, bool in_group, const void *blob, size_t bytes, void *ret_all) {
+  dsc_comm *comm = in_group && plane->has_groups ? &plane->group : &plane->world;
+  if (bytes > DSC_CCL_ONESHOT)
+    return dsc_fail(DISCO_VALUE, "a blob of %zu bytes cannot be gathered; at most %d", bytes, DSC_CCL_ONESHOT);
+  if (comm->size == 1) {
+    memcpy(ret_all, blob, bytes);
+    return DISCO_OK;
+  }
+  dsc_request request = {.comm = comm,
+                         .print = {DSC_OPERATION_ALLGATHER, 0, {kDLUInt, 8, 1}, bytes},
+                         .in = blob,
+                         .out = ret_all,
+                         .bytes = bytes};
+  return dsc_small_move(plane, &request);
 }
 
 void dsc_plane_destroy(dsc_plane *plane) {

@@ -55,6 +55,9 @@ typedef struct {
   /* allgather, broadcast, scatter, gather: by request->print.operation; the root is rank 0 */
   disco_status (*move)(dsc_plane *plane, const dsc_request *request);
   bool never_direct; /* transfers between two as well */
+  /* NULL, or called when a rank's place is made, on all ranks: to exchange what they need with dsc_plane_bootstrap().
+   */
+  disco_status (*start)(dsc_plane *plane);
 } dsc_backend;
 
 extern const dsc_backend dsc_backend_cpu, dsc_backend_ref;
@@ -79,6 +82,10 @@ uint64_t dsc_plane_bytes(int32_t num_workers, int32_t num_groups);
 /* `host` is copied. DISCO_VALUE for a bad DISCO_CCL_TUNE, DISCO_MEMORY. */
 disco_status dsc_plane_create(const dsc_backend *backend, const dsc_ccl_host *host, dsc_plane **ret_plane);
 void dsc_plane_destroy(dsc_plane *plane); /* NULL allowed */
+
+/* What a backend may use beside the communicator's guard (comm.h): gather a small blob of every rank, in rank order, at
+ * ret_all. At most 32 KiB each, equal sizes. */
+disco_status dsc_plane_bootstrap(dsc_plane *plane, bool in_group, const void *blob, size_t bytes, void *ret_all);
 
 /* ---- The operations: bodies of disco/worker.h ---- */
 

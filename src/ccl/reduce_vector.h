@@ -226,8 +226,7 @@ static inline void join_all(const steps *use, ints (*levels)[2 * VECTORS], const
 }
 
 static void by_blocks(const dsc_reduction *what, const steps *use) {
-  uint8_t room[sizeof(ints[LEVELS][2 * VECTORS]) + WIDTH]; /* the address sanitizer's stack does not align that far */
-  ints(*levels)[2 * VECTORS] = (void *)(((uintptr_t)room + WIDTH - 1) / WIDTH * WIDTH);
+  ints levels[LEVELS][2 * VECTORS];
   size_t end = what->count * use->element, bytes = head_of(what, end, use->element);
   if (end > FEW) fetch_lines(what, 0, AHEAD, end);
   if (bytes == 0) bytes = at_most(end, BLOCK);

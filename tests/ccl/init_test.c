@@ -1,6 +1,7 @@
 /* Starting the data plane, what is refused, and what workers and others may ask. */
 #include <stdio.h>
 
+#include "ccl/alias.h"
 #include "ccl/support.h"
 
 static const DLDataType f32 = {kDLFloat, 32, 1};
@@ -47,6 +48,62 @@ static void ids_mean_nothing(void **state) {
   sync_all(session);
   check_works(session);
   end_session(session);
+}
+
+/* Who waits long sleeps: a look after 1 ms, then after 2, 4, ... 256, whatever it waits for. */
+static void long_waits_are_slept(void **state) {
+  (void)state;
+  enum { LONG_MS = 700, MOST_WAKES = 24 };
+  const DLDataType type = {kDLFloat, 32, 1};
+  disco_session *session = make_bare_session(2, 1);
+  expect_ok(init_and_wait(session, 2));
+  check_works(session);
+  const int64_t before = statistic(session, SLEEPS, 1);
+  POST_STEPS(session, type, {0, NAP, 0, LONG_MS, 0}, {0, SEND, 1, 8, 1}, {1, RECV, 0, 8, 1});
+  sync_all(session);
+  const int64_t sleeps = statistic(session, SLEEPS, 1) - before;
+  assert_in_range(sleeps, 1, MOST_WAKES);
+  end_session(session);
+}
+
+/* Programs that insist on another data plane's name get ours where that one is not there. */
+static void another_name_may_stand_for_it(void **state) {
+  (void)state;
+  const int64_t ids[] = {0, 1};
+  char alias[64], name[DSC_CCL_ALIAS_MAX];
+  (void)snprintf(alias, sizeof(alias), "nccl=%s", ccl_name());
+  setenv("DISCO_CCL_ALIAS", alias, 1);
+  disco_session *session = make_bare_session(2, 1);
+  dsc_ccl_name(name);
+  assert_string_equal(name, "nccl"); /* what compiled_ccl() answers */
+  unsetenv("DISCO_CCL_ALIAS");
+  dsc_ccl_name(name);
+  assert_string_equal(name, "cpu");
+  expect_status(DISCO_VALUE, disco_session_init_ccl(session, "rccl", ids, 2));
+  expect_ok(disco_session_init_ccl(session, "nccl", ids, 2));
+  sync_all(session);
+  check_works(session);
+  end_session(session);
+}
+
+static void a_bad_alias_is_refused(void **state) {
+  (void)state;
+  static const char *const bad[] = {"nccl", "=cpu", "nccl=", "nccl=gpu"};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    disco_session_options options = DISCO_SESSION_OPTIONS_INIT(1, 1);
+    disco_session *session = NULL;
+    options.ccl_alias = bad[i];
+    expect_status(DISCO_VALUE, disco_session_create_threaded(&options, &session));
+    expect_says(bad[i]);
+  }
+  disco_session_options options = DISCO_SESSION_OPTIONS_INIT(1, 1);
+  disco_session *session = NULL;
+  const int64_t id = 0;
+  options.ccl_alias = "nccl=cpu";
+  expect_ok(disco_session_create_threaded(&options, &session));
+  expect_ok(disco_session_init_ccl(session, "nccl", &id, 1));
+  expect_ok(disco_session_shutdown(session));
+  disco_session_unref(session);
 }
 
 static void an_unknown_data_plane_is_refused(void **state) {
@@ -206,6 +263,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test(twice_is_refused),
       cmocka_unit_test(a_wrong_number_of_ids_is_refused),
       cmocka_unit_test(ids_mean_nothing),
+      cmocka_unit_test(long_waits_are_slept),
+      cmocka_unit_test(another_name_may_stand_for_it),
+      cmocka_unit_test(a_bad_alias_is_refused),
       cmocka_unit_test(an_unknown_data_plane_is_refused),
       cmocka_unit_test(without_one_collectives_say_so),
       cmocka_unit_test(it_starts_behind_an_error),

@@ -178,7 +178,6 @@ static void describe_own_data_planes(dsc_text *text) {
 
 static disco_status describe_data_planes(dsc_text *text) {
   heading(text, "data planes");
-  describe_own_data_planes(text);
   bool known = dsc_library_path()[0] != 0;
   char *folder = known ? dsc_library_beside("/disco") : NULL;
   if (known && folder == NULL) return DISCO_MEMORY;
@@ -190,6 +189,7 @@ static disco_status describe_data_planes(dsc_text *text) {
   dsc_text_add(text, "registered: ");
   disco_status status = dsc_function_each_name("runtime.disco.", add_registered, &registered);
   dsc_text_add(text, "%s\n", registered.count == 0 ? "none" : "");
+  describe_own_data_planes(text);
   return status;
 }
 

@@ -118,7 +118,7 @@ static void others_skip(void **state) {
     disco_session_stats stats = {.struct_size = sizeof(stats)};
     OK(disco_session_get_stats(session, &stats));
     if (posted == POSTED && pipe == 1) assert_true(stats.commands_skipped >= POSTED + 2 * (POSTED - WINDOW) - 2);
-    assert_true(stats.commands_skipped > 0);
+    if (posted > 1) assert_true(stats.commands_skipped > 0); /* else the failure came before the first of them */
     disco_dref_unref(last);
     disco_dref_unref(raise);
     disco_dref_unref(count);

@@ -93,36 +93,6 @@ static disco_status read_all(dsc_plane *plane, const dsc_request *request) {
   return DISCO_OK;
 }
 
-/* Each stores its input into the others' outputs, beginning with its neighbour's. */
-static disco_status write_all(dsc_plane *plane, const dsc_request *request) {
-  dsc_comm *comm = request->comm;
-  uint64_t offset = (uint64_t)comm->rank * request->bytes;
-  for (int32_t i = 1; i < comm->size; i++) {
-    int32_t rank = (comm->rank + i) % comm->size;
-    char *out = dsc_ccl_resolve(&plane->host, dsc_addresses_of(comm, rank).out, request->bytes * (uint64_t)comm->size);
-    if (out == NULL) return unreachable(comm, rank);
-    disco_status status = copy(comm, out + offset, request->in, request->bytes, true);
-    if (status != DISCO_OK) return status;
-  }
-  copy_own(request, request->out + offset);
-  return DISCO_OK;
-}
-
-/* The root stores into the others' outputs: its whole input, or each one's part. */
-static disco_status write_from_root(dsc_plane *plane, const dsc_request *request, bool parts) {
-  dsc_comm *comm = request->comm;
-  if (comm->rank != 0) return DISCO_OK;
-  for (int32_t rank = 1; rank < comm->size; rank++) {
-    char *out = dsc_ccl_resolve(&plane->host, dsc_addresses_of(comm, rank).out, request->bytes);
-    if (out == NULL) return unreachable(comm, rank);
-    const char *from = request->in + (parts ? (uint64_t)rank * request->bytes : 0);
-    disco_status status = copy(comm, out, from, request->bytes, true);
-    if (status != DISCO_OK) return status;
-  }
-  copy_own(request, request->out);
-  return DISCO_OK;
-}
-
 /* Each reads its part of the root's input. */
 static disco_status read_root(dsc_plane *plane, const dsc_request *request, bool parts) {
   dsc_comm *comm = request->comm;
@@ -149,10 +119,10 @@ static disco_status write_root(dsc_plane *plane, const dsc_request *request) {
 }
 
 disco_status dsc_direct_move(dsc_plane *plane, const dsc_request *request) {
-  bool pushes = dsc_move_pushes(plane, request), parts = request->print.operation == DSC_OPERATION_SCATTER;
   switch (request->print.operation) {
-  case DSC_OPERATION_ALLGATHER: return pushes ? write_all(plane, request) : read_all(plane, request);
+  case DSC_OPERATION_ALLGATHER: return read_all(plane, request);
+  case DSC_OPERATION_SCATTER: return read_root(plane, request, true);
   case DSC_OPERATION_GATHER: return write_root(plane, request);
-  default: return pushes ? write_from_root(plane, request, parts) : read_root(plane, request, parts);
+  default: return read_root(plane, request, false);
   }
 }

@@ -4,10 +4,8 @@
 #include "os/copy.h"
 
 /* Whose tensors the others touch. */
-static bool is_exposed(const dsc_plane *plane, const dsc_request *request) {
+static bool is_exposed(const dsc_request *request) {
   bool root = request->comm->rank == 0;
-  if (request->print.operation == DSC_OPERATION_BROADCAST || request->print.operation == DSC_OPERATION_SCATTER)
-    return root != dsc_move_pushes(plane, request);
   return request->print.operation == DSC_OPERATION_ALLREDUCE || request->print.operation == DSC_OPERATION_ALLGATHER ||
          root;
 }
@@ -23,30 +21,23 @@ static disco_status enter(dsc_plane *plane, const dsc_request *request) {
     if (request->out != NULL) mine.out = dsc_ccl_publish(&plane->host, request->out, out_bytes);
   }
   memcpy(request->comm->posted, &mine, sizeof(mine));
-  disco_status status = dsc_comm_post(request->comm, &mine, sizeof(mine), is_exposed(plane, request));
+  disco_status status = dsc_comm_post(request->comm, &mine, sizeof(mine), is_exposed(request));
   return status == DISCO_OK ? dsc_comm_meet(request->comm, DSC_COMM_ALL) : status;
 }
 
 /* Can everybody reach what this operation reads or writes of others? All ranks read the same words, so all agree. */
-static bool is_reachable(const dsc_plane *plane, const dsc_request *request, bool push) {
+static bool is_reachable(const dsc_request *request, bool push) {
   const dsc_comm *comm = request->comm;
-  bool pushes = dsc_move_pushes(plane, request), reads = push, writes = true;
-  int32_t first = 0;
   switch (request->print.operation) {
   case DSC_OPERATION_BROADCAST:
-  case DSC_OPERATION_SCATTER:
-    if (!pushes) return dsc_addresses_of(comm, 0).in != 0;
-    first = 1;
-    break;
+  case DSC_OPERATION_SCATTER: return dsc_addresses_of(comm, 0).in != 0;
   case DSC_OPERATION_GATHER: return dsc_addresses_of(comm, 0).out != 0;
-  case DSC_OPERATION_ALLGATHER:
-    reads = !pushes;
-    writes = pushes;
-    break;
   default: break;
   }
-  for (int32_t i = first; i < comm->size; i++) {
+  for (int32_t i = 0; i < comm->size; i++) {
     dsc_addresses theirs = dsc_addresses_of(comm, i);
+    bool reads = request->print.operation == DSC_OPERATION_ALLGATHER || push;
+    bool writes = request->print.operation == DSC_OPERATION_ALLREDUCE;
     if ((reads && theirs.in == 0) || (writes && theirs.out == 0)) return false;
   }
   return true;
@@ -90,7 +81,7 @@ disco_status dsc_large_allreduce(dsc_plane *plane, const dsc_request *request) {
   if (status == DISCO_OK) status = enter(plane, request);
   if (status == DISCO_OK) {
     bool push = wants_push(plane, request);
-    direct = is_reachable(plane, request, push);
+    direct = is_reachable(request, push);
     comm->has_moved = true;
     dsc_bump(direct ? &plane->note->direct : &plane->note->staged, 1);
     status = direct ? dsc_direct_allreduce(plane, request, push) : dsc_staged_allreduce(plane, request);
@@ -106,12 +97,12 @@ disco_status dsc_large_move(dsc_plane *plane, const dsc_request *request) {
   bool direct = false;
   if (status == DISCO_OK) status = enter(plane, request);
   if (status == DISCO_OK) {
-    direct = is_reachable(plane, request, false);
+    direct = is_reachable(request, false);
     comm->has_moved = true;
     dsc_bump(direct ? &plane->note->direct : &plane->note->staged, 1);
     status = direct ? dsc_direct_move(plane, request) : dsc_staged_move(plane, request);
   }
   if (status == DISCO_OK) dsc_comm_finish(comm);
-  if (status == DISCO_OK && direct && is_exposed(plane, request)) status = dsc_comm_settle(comm, DSC_COMM_ALL);
+  if (status == DISCO_OK && direct && is_exposed(request)) status = dsc_comm_settle(comm, DSC_COMM_ALL);
   return dsc_comm_end(comm, status);
 }

@@ -43,13 +43,6 @@ enum { DSC_LOOK_BYTES = 64 << 10 };
 
 /* All members are there; `push`: past the caches into everybody's output. */
 disco_status dsc_direct_allreduce(dsc_plane *plane, const dsc_request *request, bool push);
-/* Givers store into the takers' outputs (true), or takers read the givers' inputs; a gather is always the former. The
- * same on all ranks. Who stores into lines that another has read can do it without fetching them (dsc_copy_to_peer);
- * who has been read from pays for it at its next plain stores. With more than two ranks a root would store alone. */
-static inline bool dsc_move_pushes(const dsc_plane *plane, const dsc_request *request) {
-  return plane->tuning.push_moves != 0 &&
-         (request->comm->size == 2 || request->print.operation == DSC_OPERATION_ALLGATHER);
-}
 disco_status dsc_direct_move(dsc_plane *plane, const dsc_request *request);
 disco_status dsc_staged_allreduce(dsc_plane *plane, const dsc_request *request);
 disco_status dsc_staged_move(dsc_plane *plane, const dsc_request *request);

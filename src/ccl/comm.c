@@ -352,6 +352,7 @@ static disco_status run_wait(comm_wait *self) {
   dsc_comm *comm = self->comm;
   const dsc_ccl_host *host = comm->host;
   enum { FIRST_TICK_NS = 1000 * 1000, CULPRIT_MS = 10 };
+  const uint64_t released_at = comm->host->released_at;
   if (is_ready(&self->wait)) return DISCO_OK;
   self->first = self->next;
   self->wait.ready = is_ready;
@@ -369,7 +370,14 @@ static disco_status run_wait(comm_wait *self) {
   }
   disco_status status = dsc_wait_until(&self->wait, comm->patience, &self->guard);
   wait_over(self);
-  if (status == DISCO_OK || is_ready(&self->wait)) return DISCO_OK; /* it came at the last moment */
+  if (status != DISCO_OK && is_ready(&self->wait)) { /* it came at the last moment: nothing was left after all */
+    if (self->kind != FOR_LEAVERS && self->kind != FOR_CULPRIT) {
+      comm->host->released_at = released_at;
+      comm->culprit = -1;
+    }
+    return DISCO_OK;
+  }
+  if (status == DISCO_OK) return DISCO_OK;
   return status == DISCO_TIMEOUT && self->kind != FOR_CULPRIT ? timed_out(comm, self->next) : status;
 }
 

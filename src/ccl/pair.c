@@ -157,6 +157,7 @@ static disco_status wait_for(pair_wait *self, bool (*holds)(const pair_wait *), 
   const dsc_ccl_host *host = self->pairs->host;
   self->holds = holds;
   self->value = value;
+  const uint64_t released_at = host->released_at;
   if (holds(self)) return DISCO_OK;
   self->awaited = UINT64_MAX;
   self->is_counted = false;
@@ -175,7 +176,11 @@ static disco_status wait_for(pair_wait *self, bool (*holds)(const pair_wait *), 
     host->waits(host, false);
     if (holds != is_in_epoch) dsc_note_end(self->pairs->note);
   }
-  if (status == DISCO_OK || holds(self)) return DISCO_OK; /* it came at the last moment */
+  if (status == DISCO_OK) return DISCO_OK;
+  if (holds(self)) { /* it came at the last moment: nothing was left after all */
+    if (holds != has_left) self->pairs->host->released_at = released_at;
+    return DISCO_OK;
+  }
   if (status != DISCO_TIMEOUT) return status;
   char what[160];
   dsc_print_text(self->print, -1, 0, what, sizeof(what));

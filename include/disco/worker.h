@@ -67,10 +67,11 @@ DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const in
  * count. Shapes are ignored, numbers of elements count. `recv` may be the very memory of `send` where the sizes allow
  * it; a partial overlap is DISCO_VALUE. The calling worker waits; nothing is allocated for a call.
  *
- * Errors. DISCO_VALUE: sizes, dtypes, overlaps, a worker id; DISCO_COLLECTIVE: the members called different functions,
- * sizes, dtypes or kinds (both are shown), or a member raised, died or went past the collective; nobody waits for ever.
- * Then no byte of a tensor has moved, or the sentence says that `recv` is undefined. The session works on once the
- * error was told, without a new init_ccl. DISCO_VALUE also: no data plane was started. */
+ * Errors. DISCO_VALUE: sizes, dtypes that differ, overlaps, a worker id, no data plane; DISCO_TYPE: a dtype that cannot
+ * be reduced; DISCO_COLLECTIVE: the members called different functions, sizes, dtypes or kinds (both are shown), or a
+ * member raised, died or went past the collective; DISCO_TIMEOUT: option collective_timeout_ms. Nobody waits for ever.
+ * The sentence says that no byte of a tensor has moved, or that `recv` is undefined. The session works on once the
+ * error was told, without a new init_ccl. */
 
 typedef enum { DISCO_SUM = 0, DISCO_PROD = 1, DISCO_MIN = 2, DISCO_MAX = 3, DISCO_AVG = 4 } disco_reduce_kind;
 
@@ -89,6 +90,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_broadcast_from_worker0(const DLTenso
 DISCO_API DISCO_MUST_USE disco_status disco_scatter_from_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
 /* The root's recv = all send's in rank order. Others' recv is ignored and may be NULL. */
 DISCO_API DISCO_MUST_USE disco_status disco_gather_to_worker0(const DLTensor *send, bool in_group, DLTensor *recv);
+
+/* Wait until what the calling worker asked of its data plane has been done. Nothing to wait for with the library's own
+ * data planes, and without one. */
+DISCO_API DISCO_MUST_USE disco_status disco_sync_worker(void);
 
 /* Point to point: the n-th send to a worker meets that worker's n-th receive from here, in whatever commands they are.
  * Small sends do not wait for the receiver, larger ones do. Who receives from

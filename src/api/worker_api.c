@@ -140,6 +140,11 @@ disco_status disco_recv_from_prev_group(DLTensor *recv) {
   return dsc_collective_run(DSC_COLLECTIVE_RECV_PREV, &args);
 }
 
+disco_status disco_sync_worker(void) {
+  dsc_collective_args args = {0};
+  return dsc_collective_run(DSC_COLLECTIVE_SYNC, &args);
+}
+
 disco_status disco_worker_collective_stats(disco_collective_stats *ret_stats) {
   dsc_worker *worker = NULL;
   disco_status status = dsc_worker_require("disco_worker_collective_stats", &worker);

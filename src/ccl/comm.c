@@ -7,6 +7,8 @@
 #include "base/inject.h"
 #include "ccl/deadlock.h"
 #include "ccl/dtype.h"
+#include "ccl/rank.h"
+#include "ccl/reduce.h"
 
 /* ---- Words ---- */
 
@@ -16,11 +18,11 @@ void dsc_print_text(const dsc_print *print, int32_t communicator, int32_t size, 
       DSC_OPERATION_LIST(NAME)
 #undef NAME
   };
-  static const char *const kinds[] = {"sum", "prod", "min", "max", "avg"};
   char dtype[32], among[48] = "", kind[16] = "";
   dsc_dtype_text(print->dtype, dtype, sizeof(dtype));
   if (print->operation == DSC_OPERATION_ALLREDUCE)
-    (void)snprintf(kind, sizeof(kind), "(%s)", print->kind < 5 ? kinds[print->kind] : "?");
+    (void)snprintf(kind, sizeof(kind), "(%s)",
+                   print->kind < DSC_NUM_REDUCES ? dsc_reduce_kind_name((dsc_reduce_kind)print->kind) : "?");
   if (communicator == 0) (void)snprintf(among, sizeof(among), " among all %d workers", size);
   if (communicator > 0)
     (void)snprintf(among, sizeof(among), " among the %d workers of group %d", size, communicator - 1);
@@ -34,8 +36,8 @@ static void own_text(const dsc_comm *comm, const dsc_print *print, char *text, s
 }
 
 static void read_print(const dsc_print_line *line, dsc_print *ret_print) {
-  uint32_t dtype = dsc_load_relaxed(&line->dtype), meta = dsc_load_relaxed(&line->meta);
-  memcpy(&ret_print->dtype, &dtype, sizeof(ret_print->dtype));
+  uint32_t meta = dsc_load_relaxed(&line->meta);
+  ret_print->dtype = dsc_dtype_unpack(dsc_load_relaxed(&line->dtype));
   ret_print->operation = (dsc_operation)(meta & 0xff);
   ret_print->kind = meta >> 8;
   ret_print->count = dsc_load_relaxed(&line->count);
@@ -43,17 +45,11 @@ static void read_print(const dsc_print_line *line, dsc_print *ret_print) {
 
 /* ---- Keys: epoch 8 bits, counter 24, hash 32 ---- */
 
-static uint32_t pack_dtype(DLDataType dtype) {
-  uint32_t word;
-  memcpy(&word, &dtype, sizeof(word));
-  return word;
-}
-
 static uint32_t pack_meta(const dsc_print *print) { return (uint32_t)print->operation | print->kind << 8; }
 
 static uint64_t make_key(const dsc_comm *comm, const dsc_print *print) {
   /* Three products side by side, then one more to spread them: each of the words changes all upper bits. */
-  uint64_t what = (uint64_t)pack_meta(print) << 32 | pack_dtype(print->dtype);
+  uint64_t what = (uint64_t)pack_meta(print) << 32 | dsc_dtype_pack(print->dtype);
   uint64_t hash = print->count * 0x9e3779b97f4a7c15u ^ what * 0xc2b2ae3d27d4eb4fu ^
                   (*comm->host->sequence ^ comm->tuning << 32) * 0x165667b19e3779f9u;
   hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15u;
@@ -64,9 +60,7 @@ typedef enum { ABSENT, HERE, OTHER } presence;
 
 /* Is `rank` in operation `counter`, which has this key for us? */
 static inline presence presence_of(const dsc_comm *comm, uint64_t counter, uint64_t key, int32_t rank) {
-  bool pair = comm->size == 2;
-  int32_t slot = pair ? ((int32_t)(counter & 1) ^ rank) : rank;
-  const dsc_entry_line *entry = &comm->lines[slot].entry[pair ? 0 : counter & 1];
+  const dsc_entry_line *entry = dsc_comm_entry_at(comm, counter, rank);
   uint64_t seen = dsc_load_acquire(&entry->key); /* acquire: entry.key */
   if (DSC_LIKELY(seen == key && counter > 1)) return HERE;
   if (seen >> 32 != key >> 32) return ABSENT;
@@ -80,9 +74,7 @@ static inline presence presence_of(const dsc_comm *comm, uint64_t counter, uint6
 }
 
 bool dsc_comm_is_entered(const dsc_comm *comm, uint64_t counter, int32_t rank) {
-  const bool pair = comm->size == 2;
-  int32_t slot = pair ? ((int32_t)(counter & 1) ^ rank) : rank;
-  uint64_t seen = dsc_load_acquire(&comm->lines[slot].entry[pair ? 0 : counter & 1].key); /* acquire: entry.key */
+  uint64_t seen = dsc_load_acquire(&dsc_comm_entry_at(comm, counter, rank)->key); /* acquire: entry.key */
   return seen >> 32 == ((comm->epoch_mark & 0xff) << 24 | ((counter + 1) & 0xffffff));
 }
 
@@ -144,15 +136,8 @@ static DSC_COLD disco_status released_by_mark(dsc_comm *comm, int32_t rank) {
 }
 
 static DSC_COLD disco_status released_by_failure(dsc_comm *comm, int32_t worker, const dsc_member_state *state) {
-  char why[DSC_CCL_CAUSE + 96], text[DSC_CCL_CAUSE];
-  if (state->is_dead)
-    (void)snprintf(why, sizeof(why), "worker %d is lost", worker);
-  else if (state->failed != 0 && comm->host->why(comm->host, worker, text, sizeof(text)))
-    (void)snprintf(why, sizeof(why), "worker %d failed in command %" PRIu64 " (%s)", worker, state->failed, text);
-  else if (state->failed != 0)
-    (void)snprintf(why, sizeof(why), "worker %d failed in command %" PRIu64, worker, state->failed);
-  else
-    (void)snprintf(why, sizeof(why), "worker %d has gone on to command %" PRIu64, worker, state->done + 1);
+  char why[DSC_CCL_CAUSE + 96];
+  dsc_rank_why(comm->host, worker, state, why, sizeof(why));
   return released(comm, why);
 }
 
@@ -308,15 +293,13 @@ static disco_status check(dsc_guard *guard) {
   disco_status status = look_at_marks(comm);
   if (status == DISCO_OK) status = look_at_failures(self);
   if (status == DISCO_OK) status = look_at_awaited(self);
-  if (status == DISCO_OK && dsc_load_acquire(comm->host->over) == comm->host->over_value)
-    status = released(comm, "the session is ending"); /* acquire: segment.fault */
+  if (status == DISCO_OK && dsc_rank_is_over(comm->host)) status = released(comm, "the session is ending");
   return status;
 }
 
 static disco_status tick(dsc_guard *guard) {
-  enum { LONGEST_NS = 256 * 1000 * 1000 };
   comm_wait *self = (comm_wait *)((char *)guard - offsetof(comm_wait, guard));
-  if (guard->tick_ns < LONGEST_NS) guard->tick_ns *= 2;
+  guard->tick_ns = dsc_rank_next_tick(guard->tick_ns);
   if (self->kind == FOR_EPOCH) return DISCO_OK;
   return dsc_deadlock_look(&self->deadlock, self->comm->host, self->comm->epoch_mark);
 }
@@ -327,8 +310,7 @@ static void arm(dsc_wait *wait) {
   dsc_ccl_host *host = comm->host;
   if (!self->is_counted) {
     self->is_counted = true;
-    atomic_fetch_add(host->sleepers, 1);
-    host->waits(host, true);
+    dsc_rank_sleeps(host);
     int32_t only = self->kind == FOR_ENTRIES && self->end - self->first == 1 ? comm->first + self->first : -1;
     if (self->kind != FOR_EPOCH) /* its entries are of no epoch yet; whoever lives gets there */
       dsc_note_wait(comm->note, *host->sequence, comm->id, only, self->counter, &comm->print);
@@ -343,15 +325,13 @@ static void wait_over(comm_wait *self) {
   dsc_rank_note *note = self->comm->note;
   if (self->wait.sleeps > 0) dsc_bump(&note->sleeps, self->wait.sleeps);
   if (!self->is_counted) return;
-  atomic_fetch_sub(host->sleepers, 1);
-  host->waits(host, false);
+  dsc_rank_woke(host);
   if (self->kind != FOR_EPOCH) dsc_note_end(note);
 }
 
 static disco_status run_wait(comm_wait *self) {
   dsc_comm *comm = self->comm;
   const dsc_ccl_host *host = comm->host;
-  enum { FIRST_TICK_NS = 1000 * 1000, CULPRIT_MS = 10 };
   const uint64_t released_at = comm->host->released_at;
   if (is_ready(&self->wait)) return DISCO_OK;
   self->first = self->next;
@@ -361,11 +341,11 @@ static disco_status run_wait(comm_wait *self) {
   self->guard.deadline_ns = DSC_NO_DEADLINE;
   self->failures_seen = comm->failures_seen;
   if (self->kind == FOR_CULPRIT) {
-    self->guard.deadline_ns = dsc_clock_deadline_ns(CULPRIT_MS);
+    self->guard.deadline_ns = dsc_clock_deadline_ns(DSC_RANK_CULPRIT_MS);
   } else if (self->kind != FOR_LEAVERS) {
     self->guard.check = check;
     self->guard.tick = tick;
-    self->guard.tick_ns = FIRST_TICK_NS;
+    self->guard.tick_ns = DSC_RANK_FIRST_TICK_NS;
     if (host->timeout_ms >= 0) self->guard.deadline_ns = dsc_clock_deadline_ns(host->timeout_ms);
   }
   disco_status status = dsc_wait_until(&self->wait, comm->patience, &self->guard);
@@ -414,10 +394,8 @@ static void wake(dsc_comm *comm, int32_t rank) {
   dsc_fence();
   if (DSC_LIKELY(dsc_load_relaxed(host->sleepers) == 0)) return;
   int32_t first = rank == DSC_COMM_ALL ? 0 : rank, end = rank == DSC_COMM_ALL ? comm->size : rank + 1;
-  for (int32_t i = first; i < end; i++) {
-    dsc_doorbell *bell = host->bell(host, comm->first + i);
-    if (i != comm->rank && dsc_doorbell_must_ring(bell)) dsc_doorbell_ring(bell);
-  }
+  for (int32_t i = first; i < end; i++)
+    if (i != comm->rank) dsc_rank_ring(host, comm->first + i);
 }
 
 void dsc_comm_set(dsc_comm *comm, int32_t rank, _Atomic uint64_t *flag, uint64_t value) {
@@ -483,10 +461,11 @@ disco_status dsc_comm_post(dsc_comm *comm, const void *payload, size_t bytes, bo
   comm->key = make_key(comm, print);
   dsc_store_relaxed(&line->sequence, *comm->host->sequence);
   dsc_store_relaxed(&line->count, print->count);
-  dsc_store_relaxed(&line->dtype, pack_dtype(print->dtype));
+  dsc_store_relaxed(&line->dtype, dsc_dtype_pack(print->dtype));
   dsc_store_relaxed(&line->meta, pack_meta(print));
   dsc_store_release(&line->epoch, comm->epoch_mark); /* release: print.epoch */
   dsc_copy_few(entry->payload, payload, bytes);
+  dsc_copy_few(comm->posted, payload, bytes);
   comm->has_posted = true;
   comm->is_exposed = exposed;
   dsc_store_release(&entry->key, comm->key); /* release: entry.key */
@@ -512,8 +491,7 @@ disco_status dsc_comm_meet(dsc_comm *comm, int32_t rank) {
 
 disco_status dsc_comm_check(dsc_comm *comm) {
   disco_status status = look_at_marks(comm);
-  if (status == DISCO_OK && dsc_load_acquire(comm->host->over) == comm->host->over_value) /* acquire: segment.fault */
-    status = released(comm, "the session is ending");
+  if (status == DISCO_OK && dsc_rank_is_over(comm->host)) status = released(comm, "the session is ending");
   return status;
 }
 
@@ -522,9 +500,8 @@ void dsc_comm_finish(dsc_comm *comm) {
   dsc_comm_set(comm, DSC_COMM_ALL, &dsc_comm_finished(comm, comm->rank)->value, comm->counter + 1);
 }
 
-disco_status dsc_comm_settle(dsc_comm *comm, int32_t rank) {
-  bool all = rank == DSC_COMM_ALL;
-  for (int32_t i = all ? 0 : rank; i < (all ? comm->size : rank + 1); i++) {
+disco_status dsc_comm_settle(dsc_comm *comm) {
+  for (int32_t i = 0; i < comm->size; i++) {
     if (i == comm->rank) continue;
     disco_status status = dsc_comm_wait(comm, i, &dsc_comm_finished(comm, i)->value, comm->counter + 1);
     if (status != DISCO_OK) return status;

@@ -68,7 +68,6 @@ typedef struct {
   bool aborted;
   /* of the running operation */
   dsc_print print;
-  bool first_of_epoch;
   bool is_exposed; /* others may touch our tensors until they have posted finished */
   bool has_posted;
   unsigned char posted[DSC_CCL_INLINE]; /* what our entry says: its line is not ours any more once all have met */
@@ -83,22 +82,26 @@ void dsc_comm_init(dsc_comm *comm, dsc_ccl_host *host, const dsc_plane_layout *l
 
 /* With two ranks the pair of lines (and one-shot buffers) swaps roles at every operation: the last reader of a line is
  * its next writer, which finds it in its own cache. With more each rank has a line for each parity. */
-static inline int32_t dsc_comm_slot(const dsc_comm *comm, int32_t rank) {
-  return comm->size == 2 ? ((int32_t)(comm->counter & 1) ^ rank) : rank;
+static inline int32_t dsc_comm_slot(const dsc_comm *comm, uint64_t counter, int32_t rank) {
+  return comm->size == 2 ? ((int32_t)(counter & 1) ^ rank) : rank;
 }
-static inline int32_t dsc_comm_parity(const dsc_comm *comm) {
-  return comm->size == 2 ? 0 : (int32_t)(comm->counter & 1);
+static inline int32_t dsc_comm_parity(const dsc_comm *comm, uint64_t counter) {
+  return comm->size == 2 ? 0 : (int32_t)(counter & 1);
 }
+static inline dsc_entry_line *dsc_comm_entry_at(const dsc_comm *comm, uint64_t counter, int32_t rank) {
+  return &comm->lines[dsc_comm_slot(comm, counter, rank)].entry[dsc_comm_parity(comm, counter)];
+}
+/* Those of the running operation. */
 static inline dsc_entry_line *dsc_comm_entry(const dsc_comm *comm, int32_t rank) {
-  return &comm->lines[dsc_comm_slot(comm, rank)].entry[dsc_comm_parity(comm)];
+  return dsc_comm_entry_at(comm, comm->counter, rank);
 }
 static inline dsc_flag_line *dsc_comm_finished(const dsc_comm *comm, int32_t rank) {
-  return &comm->lines[dsc_comm_slot(comm, rank)].finished[dsc_comm_parity(comm)];
+  return &comm->lines[dsc_comm_slot(comm, comm->counter, rank)].finished[dsc_comm_parity(comm, comm->counter)];
 }
 /* DSC_CCL_ONESHOT bytes that `rank` fills in this operation. */
 static inline char *dsc_comm_oneshot(const dsc_comm *comm, int32_t rank) {
-  return comm->staging + (uint64_t)dsc_comm_slot(comm, rank) * comm->staging_bytes +
-         (uint64_t)dsc_comm_parity(comm) * DSC_CCL_ONESHOT;
+  return comm->staging + (uint64_t)dsc_comm_slot(comm, comm->counter, rank) * comm->staging_bytes +
+         (uint64_t)dsc_comm_parity(comm, comm->counter) * DSC_CCL_ONESHOT;
 }
 /* Staging buffer of chunk_bytes of `rank`. */
 static inline char *dsc_comm_buffer(const dsc_comm *comm, int32_t rank, uint64_t chunk) {
@@ -126,7 +129,7 @@ disco_status dsc_comm_wait(dsc_comm *comm, int32_t rank, const _Atomic uint64_t 
 /* Store it and wake whoever sleeps: one rank or DSC_COMM_ALL. */
 void dsc_comm_set(dsc_comm *comm, int32_t rank, _Atomic uint64_t *flag, uint64_t value);
 void dsc_comm_finish(dsc_comm *comm);
-disco_status dsc_comm_settle(dsc_comm *comm, int32_t rank);
+disco_status dsc_comm_settle(dsc_comm *comm);
 /* Has a member given up? To be asked every 64 KiB while storing into others' tensors. */
 static inline bool dsc_comm_is_over(const dsc_comm *comm) {
   return DSC_UNLIKELY(dsc_load_relaxed(&comm->head->aborts) != comm->aborts_seen ||

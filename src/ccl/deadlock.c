@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "ccl/dtype.h"
 #include "ccl/pair.h"
-
-enum { MAX_RANKS = 1024 }; /* of a session */
+#include "ccl/reduce.h"
 
 typedef struct {
   uint64_t version, sequence, counter;
@@ -16,14 +16,12 @@ typedef struct {
 
 void dsc_note_wait(dsc_rank_note *note, uint64_t sequence, int32_t communicator, int32_t peer, uint64_t counter,
                    const dsc_print *print) {
-  uint32_t dtype;
-  memcpy(&dtype, &print->dtype, sizeof(dtype));
   dsc_store_release(&note->sequence, sequence);
   dsc_store_release(&note->communicator, communicator);
   dsc_store_release(&note->peer, peer);
   dsc_store_release(&note->counter, counter);
   dsc_store_release(&note->meta, (uint32_t)print->operation | print->kind << 8);
-  dsc_store_release(&note->dtype, dtype);
+  dsc_store_release(&note->dtype, dsc_dtype_pack(print->dtype));
   dsc_store_release(&note->count, print->count);
   dsc_store_release(&note->version, dsc_load_relaxed(&note->version) + 1); /* release: note.version */
 }
@@ -40,10 +38,10 @@ static bool read_note(const dsc_rank_note *note, waiting *ret) {
   ret->communicator = dsc_load_acquire(&note->communicator);
   ret->peer = dsc_load_acquire(&note->peer);
   ret->counter = dsc_load_acquire(&note->counter);
-  uint32_t meta = dsc_load_acquire(&note->meta), dtype = dsc_load_acquire(&note->dtype);
+  uint32_t meta = dsc_load_acquire(&note->meta);
   ret->print.operation = (dsc_operation)(meta & 0xff);
   ret->print.kind = meta >> 8;
-  memcpy(&ret->print.dtype, &dtype, sizeof(ret->print.dtype));
+  ret->print.dtype = dsc_dtype_unpack(dsc_load_acquire(&note->dtype));
   ret->print.count = dsc_load_acquire(&note->count);
   return dsc_load_acquire(&note->version) == ret->version; /* acquire: note.version */
 }
@@ -100,7 +98,7 @@ static uint64_t tell(const scene *self, const int16_t *parent, int32_t last, dsc
 
 /* The rank that closes the ring, by breadth first; -1: there is none. */
 static int32_t find_ring(const scene *self, int16_t *parent) {
-  int16_t queue[MAX_RANKS];
+  int16_t queue[DSC_REDUCE_MAX_INPUTS];
   int32_t head = 0, tail = 0, me = self->host->worker, workers = self->layout.num_workers;
   for (int32_t i = 0; i < workers; i++) parent[i] = -1;
   queue[tail++] = (int16_t)me;
@@ -119,13 +117,13 @@ static int32_t find_ring(const scene *self, int16_t *parent) {
 }
 
 disco_status dsc_deadlock_look(dsc_deadlock_watch *watch, dsc_ccl_host *host, uint64_t epoch_mark) {
-  int16_t parent[MAX_RANKS];
+  int16_t parent[DSC_REDUCE_MAX_INPUTS];
   scene self = {.host = host, .epoch_mark = epoch_mark};
   dsc_plane_plan(host->num_workers, host->num_groups, &self.layout);
   self.notes = (const dsc_rank_note *)(host->memory + self.layout.notes);
   uint64_t before = watch->seen;
   watch->seen = 0;
-  if (host->num_workers > MAX_RANKS) return DISCO_OK;
+  if (host->num_workers > DSC_REDUCE_MAX_INPUTS) return DISCO_OK;
   int32_t last = find_ring(&self, parent);
   if (last < 0) return DISCO_OK;
   watch->seen = tell(&self, parent, last, NULL);

@@ -10,7 +10,7 @@
 static disco_status reduce_slice(const dsc_request *request, const dsc_slice *slice, char *const *inputs,
                                  char *const *outputs, bool past_caches) {
   dsc_comm *comm = request->comm;
-  size_t element = dsc_dtype_bytes(request->dtype), piece = DSC_LOOK_BYTES / element;
+  size_t element = dsc_dtype_bytes(request->dtype), piece = DSC_CCL_LOOK_BYTES / element;
   const void *from[DSC_REDUCE_MAX_INPUTS];
   void *to[DSC_REDUCE_MAX_INPUTS];
   for (uint64_t done = 0; done < slice->count; done += piece) {
@@ -59,12 +59,12 @@ disco_status dsc_direct_allreduce(dsc_plane *plane, const dsc_request *request, 
 
 /* Copy into one's own tensor, or (`to_peer`) into another's. */
 static disco_status copy(dsc_comm *comm, char *to, const char *from, uint64_t bytes, bool to_peer) {
-  for (uint64_t at = 0; at < bytes; at += DSC_LOOK_BYTES) {
+  for (uint64_t at = 0; at < bytes; at += DSC_CCL_LOOK_BYTES) {
     if (dsc_comm_is_over(comm)) {
       disco_status status = dsc_comm_check(comm);
       if (status != DISCO_OK) return status;
     }
-    uint64_t piece = bytes - at < DSC_LOOK_BYTES ? bytes - at : DSC_LOOK_BYTES;
+    uint64_t piece = bytes - at < DSC_CCL_LOOK_BYTES ? bytes - at : DSC_CCL_LOOK_BYTES;
     DSC_POINT("collective.storing");
     if (to_peer)
       dsc_copy_to_peer(to + at, from + at, piece);

@@ -20,7 +20,6 @@ static disco_status enter(dsc_plane *plane, const dsc_request *request) {
     if (request->in != NULL) mine.in = dsc_ccl_publish(&plane->host, request->in, in_bytes);
     if (request->out != NULL) mine.out = dsc_ccl_publish(&plane->host, request->out, out_bytes);
   }
-  memcpy(request->comm->posted, &mine, sizeof(mine));
   disco_status status = dsc_comm_post(request->comm, &mine, sizeof(mine), is_exposed(request));
   return status == DISCO_OK ? dsc_comm_meet(request->comm, DSC_COMM_ALL) : status;
 }
@@ -87,7 +86,7 @@ disco_status dsc_large_allreduce(dsc_plane *plane, const dsc_request *request) {
     status = direct ? dsc_direct_allreduce(plane, request, push) : dsc_staged_allreduce(plane, request);
   }
   if (status == DISCO_OK) dsc_comm_finish(comm);
-  if (status == DISCO_OK && direct) status = dsc_comm_settle(comm, DSC_COMM_ALL);
+  if (status == DISCO_OK && direct) status = dsc_comm_settle(comm);
   return dsc_comm_end(comm, status);
 }
 
@@ -103,6 +102,6 @@ disco_status dsc_large_move(dsc_plane *plane, const dsc_request *request) {
     status = direct ? dsc_direct_move(plane, request) : dsc_staged_move(plane, request);
   }
   if (status == DISCO_OK) dsc_comm_finish(comm);
-  if (status == DISCO_OK && direct && is_exposed(request)) status = dsc_comm_settle(comm, DSC_COMM_ALL);
+  if (status == DISCO_OK && direct && is_exposed(request)) status = dsc_comm_settle(comm);
   return dsc_comm_end(comm, status);
 }

@@ -38,9 +38,6 @@ static inline dsc_slice dsc_slice_of(uint64_t count, uint64_t element_bytes, int
   return (dsc_slice){first, left < each ? left : each};
 }
 
-/* Bytes between two looks at the marks of those that gave up. */
-enum { DSC_LOOK_BYTES = 64 << 10 };
-
 /* All members are there; `push`: past the caches into everybody's output. */
 disco_status dsc_direct_allreduce(dsc_plane *plane, const dsc_request *request, bool push);
 disco_status dsc_direct_move(dsc_plane *plane, const dsc_request *request);

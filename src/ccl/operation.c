@@ -27,6 +27,8 @@ static bool is_contiguous(const DLTensor *tensor) {
 static disco_status measure(const DLTensor *tensor, const char *name, const char *role, block *ret) {
   if (tensor == NULL) return dsc_fail(DISCO_VALUE, "%s: this worker must give a tensor to %s", name, role);
   uint64_t elements = 1;
+  for (int32_t i = 0; i < tensor->ndim; i++)
+    if (tensor->shape[i] == 0) elements = 0; /* however large the others are */
   for (int32_t i = 0; i < tensor->ndim; i++) {
     if (tensor->shape[i] < 0)
       return dsc_fail(DISCO_VALUE, "%s: the tensor to %s has a size of %" PRId64, name, role, tensor->shape[i]);
@@ -39,8 +41,7 @@ static disco_status measure(const DLTensor *tensor, const char *name, const char
   if (elements > 0 && tensor->device.device_type != kDLCPU)
     return dsc_fail(DISCO_VALUE, "%s: the tensor to %s is on device %d:%d; this data plane moves CPU tensors", name,
                     role, (int)tensor->device.device_type, tensor->device.device_id);
-  bool is_empty_dimension = elements == 0;
-  if (!is_empty_dimension && !is_contiguous(tensor))
+  if (elements > 0 && !is_contiguous(tensor))
     return dsc_fail(DISCO_VALUE,
                     "%s: the tensor to %s is strided; make it contiguous first (a copy), or give a tensor of its own",
                     name, role);
@@ -123,7 +124,7 @@ disco_status dsc_plane_allreduce(dsc_plane *plane, const DLTensor *send, int64_t
                     text);
   }
   uint64_t misplaced = ((uint64_t)(uintptr_t)in.data | (uint64_t)(uintptr_t)out.data) % dsc_dtype_bytes(dtype);
-  if (DSC_UNLIKELY(misplaced != 0))
+  if (DSC_UNLIKELY(misplaced != 0 && in.elements > 0))
     return dsc_fail(DISCO_VALUE,
                     "allreduce: a tensor begins %" PRIu64 " bytes past a whole element: give it a byte_offset "
                     "that is a multiple of %zu",

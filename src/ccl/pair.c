@@ -7,6 +7,8 @@
 #include "base/inject.h"
 #include "ccl/address.h"
 #include "ccl/deadlock.h"
+#include "ccl/dtype.h"
+#include "ccl/rank.h"
 #include "os/copy.h"
 
 bool dsc_pair_is_sent(const dsc_pair_lines *pair, uint64_t mark, uint64_t number) {
@@ -66,6 +68,12 @@ static bool has_left(const pair_wait *self) {
          peer_state(self).is_dead;
 }
 
+/* Its failure is there to be told, or will never be. */
+static bool has_failed(const pair_wait *self) {
+  dsc_member_state state = peer_state(self);
+  return state.failed != 0 || state.is_dead || state.is_later;
+}
+
 static bool is_ready(dsc_wait *wait) {
   const pair_wait *self = (pair_wait *)wait;
   return self->holds(self);
@@ -82,16 +90,8 @@ static DSC_COLD disco_status released(const pair_wait *self, const char *why) {
 }
 
 static DSC_COLD disco_status released_by(const pair_wait *self, int32_t worker, const dsc_member_state *state) {
-  const dsc_ccl_host *host = self->pairs->host;
-  char why[DSC_CCL_CAUSE + 96], text[DSC_CCL_CAUSE];
-  if (state->is_dead)
-    (void)snprintf(why, sizeof(why), "worker %d is lost", worker);
-  else if (state->failed != 0 && host->why(host, worker, text, sizeof(text)))
-    (void)snprintf(why, sizeof(why), "worker %d failed in command %" PRIu64 " (%s)", worker, state->failed, text);
-  else if (state->failed != 0)
-    (void)snprintf(why, sizeof(why), "worker %d failed in command %" PRIu64, worker, state->failed);
-  else
-    (void)snprintf(why, sizeof(why), "worker %d has gone on to command %" PRIu64, worker, state->done + 1);
+  char why[DSC_CCL_CAUSE + 96];
+  dsc_rank_why(self->pairs->host, worker, state, why, sizeof(why));
   return released(self, why);
 }
 
@@ -107,8 +107,13 @@ static disco_status look_at_failures(pair_wait *self) {
     first = state.failed;
     culprit = i;
   }
-  self->awaited = first;
   if (culprit < 0) return DISCO_OK;
+  if (first !=
+      self->awaited) { /* seen between arming and sleeping, too: what its done number would wake is armed first */
+    self->awaited = first;
+    host->await(host, self->peer, first);
+    dsc_fence();
+  }
   if (first >= *host->sequence && peer_state(self).done < first) return DISCO_OK;
   if (self->holds(self)) return DISCO_OK;
   dsc_member_state state = host->look(host, culprit);
@@ -121,16 +126,13 @@ static disco_status check(dsc_guard *guard) {
   dsc_member_state state = peer_state(self);
   bool gone = state.is_dead || (self->holds != is_in_epoch && (state.is_later || state.failed != 0));
   if (gone && !self->holds(self)) return released_by(self, self->peer, &state);
-  if (dsc_load_acquire(host->over) == host->over_value)
-    return released(self, "the session is ending"); /* acquire:
-                                                segment.fault */
+  if (dsc_rank_is_over(host)) return released(self, "the session is ending");
   return look_at_failures(self);
 }
 
 static disco_status tick(dsc_guard *guard) {
-  enum { LONGEST_NS = 256 * 1000 * 1000 };
   pair_wait *self = (pair_wait *)((char *)guard - offsetof(pair_wait, guard));
-  if (guard->tick_ns < LONGEST_NS) guard->tick_ns *= 2;
+  guard->tick_ns = dsc_rank_next_tick(guard->tick_ns);
   if (self->holds == is_in_epoch) return DISCO_OK; /* whoever lives gets there */
   return dsc_deadlock_look(&self->deadlock, self->pairs->host, self->mark);
 }
@@ -140,8 +142,7 @@ static void arm(dsc_wait *wait) {
   const dsc_ccl_host *host = self->pairs->host;
   if (!self->is_counted) {
     self->is_counted = true;
-    atomic_fetch_add(host->sleepers, 1);
-    host->waits(host, true);
+    dsc_rank_sleeps(host);
     uint64_t number = self->holds == is_received ? self->value : self->number;
     if (self->holds != is_in_epoch)
       dsc_note_wait(self->pairs->note, *host->sequence, -1, self->peer, number, self->print);
@@ -153,7 +154,6 @@ static void arm(dsc_wait *wait) {
 }
 
 static disco_status wait_for(pair_wait *self, bool (*holds)(const pair_wait *), uint64_t value) {
-  enum { FIRST_TICK_NS = 1000 * 1000 };
   const dsc_ccl_host *host = self->pairs->host;
   self->holds = holds;
   self->value = value;
@@ -163,25 +163,26 @@ static disco_status wait_for(pair_wait *self, bool (*holds)(const pair_wait *), 
   self->is_counted = false;
   self->wait = (dsc_wait){.ready = is_ready, .arm = arm, .doorbell = host->bell(host, host->worker)};
   self->guard = (dsc_guard){.deadline_ns = DSC_NO_DEADLINE};
-  if (holds != has_left) {
+  if (holds == has_failed) {
+    self->guard.deadline_ns = dsc_clock_deadline_ns(DSC_RANK_CULPRIT_MS);
+  } else if (holds != has_left) {
     self->guard.check = check;
     self->guard.tick = tick;
-    self->guard.tick_ns = FIRST_TICK_NS;
+    self->guard.tick_ns = DSC_RANK_FIRST_TICK_NS;
     if (host->timeout_ms >= 0) self->guard.deadline_ns = dsc_clock_deadline_ns(host->timeout_ms);
   }
   disco_status status = dsc_wait_until(&self->wait, self->pairs->patience, &self->guard);
   if (self->wait.sleeps > 0) dsc_bump(&self->pairs->note->sleeps, self->wait.sleeps);
   if (self->is_counted) {
-    atomic_fetch_sub(host->sleepers, 1);
-    host->waits(host, false);
+    dsc_rank_woke(host);
     if (holds != is_in_epoch) dsc_note_end(self->pairs->note);
   }
   if (status == DISCO_OK) return DISCO_OK;
   if (holds(self)) { /* it came at the last moment: nothing was left after all */
-    if (holds != has_left) self->pairs->host->released_at = released_at;
+    if (holds != has_left && holds != has_failed) self->pairs->host->released_at = released_at;
     return DISCO_OK;
   }
-  if (status != DISCO_TIMEOUT) return status;
+  if (status != DISCO_TIMEOUT || holds == has_failed) return status;
   char what[160];
   dsc_print_text(self->print, -1, 0, what, sizeof(what));
   return dsc_fail(DISCO_TIMEOUT, "worker %d waited %" PRId64 " ms for worker %d in the %s (collective_timeout)",
@@ -192,18 +193,10 @@ static void set(const pair_wait *self, _Atomic uint64_t *word, uint64_t value) {
   const dsc_ccl_host *host = self->pairs->host;
   dsc_store_release(word, value); /* release: slot.number, pair.filled, pair.drained, pair.received */
   dsc_fence();
-  if (dsc_load_relaxed(host->sleepers) == 0) return;
-  dsc_doorbell *bell = host->bell(host, self->peer);
-  if (dsc_doorbell_must_ring(bell)) dsc_doorbell_ring(bell);
+  if (dsc_load_relaxed(host->sleepers) != 0) dsc_rank_ring(host, self->peer);
 }
 
 /* ---- Sending ---- */
-
-static uint32_t pack_dtype(DLDataType dtype) {
-  uint32_t word;
-  memcpy(&word, &dtype, sizeof(word));
-  return word;
-}
 
 static pair_wait begin(dsc_pairs *pairs, int32_t peer, const dsc_print *print, bool sends) {
   int32_t me = pairs->host->worker;
@@ -245,7 +238,7 @@ static void post(pair_wait *self, uint32_t how, uint64_t address) {
   dsc_send_slot *slot = &self->lines->slot[(self->number - 1) % DSC_CCL_EAGER_SLOTS];
   dsc_store_release(&slot->epoch, self->mark); /* release: slot.epoch */
   slot->count = self->print->count;
-  slot->dtype = pack_dtype(self->print->dtype);
+  slot->dtype = dsc_dtype_pack(self->print->dtype);
   slot->how = how;
   slot->address = address;
   set(self, &slot->number, self->number);
@@ -257,7 +250,7 @@ static DSC_COLD disco_status sides_differ(const pair_wait *self, uint64_t their_
   dsc_print other = *self->print;
   other.operation = other.operation == DSC_OPERATION_SEND ? DSC_OPERATION_RECV : DSC_OPERATION_SEND;
   other.count = their_count;
-  memcpy(&other.dtype, &their_dtype, sizeof(other.dtype));
+  other.dtype = dsc_dtype_unpack(their_dtype);
   dsc_print_text(self->print, -1, 0, mine, sizeof(mine));
   dsc_print_text(&other, -1, 0, theirs, sizeof(theirs));
   return dsc_fail(DISCO_COLLECTIVE,
@@ -362,7 +355,7 @@ static disco_status refuse(pair_wait *self, const dsc_send_slot *slot) {
   uint64_t count = slot->count;
   uint32_t dtype = slot->dtype;
   dsc_store_relaxed(&self->lines->wanted_count, self->print->count);
-  dsc_store_relaxed(&self->lines->wanted_dtype, pack_dtype(self->print->dtype));
+  dsc_store_relaxed(&self->lines->wanted_dtype, dsc_dtype_pack(self->print->dtype));
   dsc_store_release(&self->lines->refused, self->number);
   dsc_store_release(&self->lines->drained, UINT64_MAX); /* nothing of it is waited for: the epoch ends here */
   set(self, &self->lines->received, self->number);
@@ -392,8 +385,12 @@ static disco_status receive_direct(pair_wait *self, const dsc_send_slot *slot, c
   bool withdrawn = dsc_load_acquire(&self->lines->withdrawn) == self->number; /* acquire: pair.withdrawn */
   if (withdrawn || from == NULL) return released(self, "the sender gave up");
   self->has_moved = true;
-  DSC_POINT("collective.reading");
-  dsc_copy_from_peer(data, from, bytes);
+  for (uint64_t at = 0; at < bytes; at += DSC_CCL_LOOK_BYTES) {
+    DSC_POINT("collective.reading");
+    dsc_copy_from_peer(data + at, from + at, bytes - at < DSC_CCL_LOOK_BYTES ? bytes - at : DSC_CCL_LOOK_BYTES);
+    /* acquire: pair.withdrawn */
+    if (dsc_load_acquire(&self->lines->withdrawn) == self->number) return released(self, "the sender gave up");
+  }
   return DISCO_OK;
 }
 
@@ -404,12 +401,9 @@ static disco_status receive(dsc_pairs *pairs, int32_t peer, const dsc_print *pri
   self.number = ++counts->received;
   DSC_POINT("collective.begin");
   disco_status status = wait_for(&self, is_sent, self.number);
-  if (status != DISCO_OK) {
-    counts->received--;
-    return status;
-  }
+  if (status != DISCO_OK) return status;
   const dsc_send_slot *slot = &self.lines->slot[(self.number - 1) % DSC_CCL_EAGER_SLOTS];
-  if (slot->count != print->count || slot->dtype != pack_dtype(print->dtype)) return refuse(&self, slot);
+  if (slot->count != print->count || slot->dtype != dsc_dtype_pack(print->dtype)) return refuse(&self, slot);
   dsc_bump(slot->how == DSC_SEND_DIRECT ? &pairs->note->direct : &pairs->note->staged, 1);
   if (slot->how == DSC_SEND_EAGER) {
     dsc_copy_from_peer(data, eager_buffer(&self, peer, pairs->host->worker), bytes);
@@ -419,6 +413,8 @@ static disco_status receive(dsc_pairs *pairs, int32_t peer, const dsc_print *pri
     status = receive_direct(&self, slot, data, bytes);
   }
   set(&self, &self.lines->received, self.number);
+  /* The sender gave up, and has waited for this word: ours is the echo. */
+  if (status != DISCO_OK && slot->how == DSC_SEND_DIRECT) (void)wait_for(&self, has_failed, 0);
   return status;
 }
 

@@ -26,6 +26,7 @@ enum {
   DSC_CCL_EAGER = 8 << 10,   /* of one slot of a pair, with few ranks */
   DSC_CCL_EAGER_SLOTS = 2,
   DSC_CCL_CAUSE = 384,
+  DSC_CCL_LOOK_BYTES = 64 << 10, /* moved between two looks whether somebody gave up */
 };
 
 /* A rank's sign that it came to an operation. The key is written last; the rest may be the operation's data. */

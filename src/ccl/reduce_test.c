@@ -454,7 +454,7 @@ static void float16_as_the_instruction_does_it(void **state) {
   (void)state;
   bool usable = false;
   assert_string_equal(dsc_kernels_at(1, &usable), "avx2");
-  if (!usable) skip();
+  if (!usable) skip(); /* this CPU has no such instruction to compare with */
   for (uint32_t bits = 0; bits < 65536; bits++) compare_with_f16c(bits);
   for (uint32_t high = 0; high < 1 << 19; high++) compare_with_f16c(high << 13 | (uint32_t)(random_bits() & 0x1fff));
   for (uint32_t high = 0; high < 1 << 19; high++) compare_with_f16c(high << 13 | 0x1000); /* ties */

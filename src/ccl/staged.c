@@ -10,7 +10,6 @@
  * With two ranks a buffer's flag goes back and forth with it, so that it, too, is written by its last reader. */
 
 typedef struct {
-  dsc_plane *plane;
   const dsc_request *request;
   dsc_comm *comm;
   uint64_t element, chunk; /* bytes; elements of a whole chunk */
@@ -35,7 +34,7 @@ static dsc_slice slice_of(const two_shot *self, uint64_t step, int32_t rank) {
   return dsc_slice_of(elements_of(self, step), self->element, rank, self->comm->size);
 }
 
-/* Where the sums of `rank` show: back in our own buffer's flag, or in its own. */
+/* The flag of `rank`'s buffer: filled, and with two ranks handed back. */
 static _Atomic uint64_t *full_flag(const two_shot *self, int32_t rank, uint64_t chunk) {
   return &self->comm->lines[rank].full[chunk % DSC_CCL_BUFFERS].value;
 }
@@ -102,11 +101,7 @@ static disco_status fetch(const two_shot *self, uint64_t step) {
 
 disco_status dsc_staged_allreduce(dsc_plane *plane, const dsc_request *request) {
   dsc_comm *comm = request->comm;
-  two_shot self = {.plane = plane,
-                   .request = request,
-                   .comm = comm,
-                   .element = dsc_dtype_bytes(request->dtype),
-                   .base = comm->filled};
+  two_shot self = {.request = request, .comm = comm, .element = dsc_dtype_bytes(request->dtype), .base = comm->filled};
   self.chunk = chunk_bytes(plane, request->bytes) / self.element;
   uint64_t count = request->bytes / self.element, steps = (count + self.chunk - 1) / self.chunk;
   /* Chunk t is put in, chunk t - 1 reduced and chunk t - 2 taken back in one turn. */

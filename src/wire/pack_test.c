@@ -810,7 +810,6 @@ static void flipped_bytes_are_harmless(void **state) {
 
 /* ---- No memory ---- */
 
-#if defined(DISCO_INJECT) && DISCO_INJECT
 static disco_status pack_and_unpack(const TVMFFIAny *value, bool held, counted_view *view, packed *p) {
   dsc_pack_side side = {.threshold = 64};
   TVMFFIAny back;
@@ -850,12 +849,6 @@ static void no_memory_at_any_point(void **state) {
     dsc_value_drop(&value);
   }
 }
-#else
-static void no_memory_at_any_point(void **state) {
-  (void)state;
-  skip();
-}
-#endif
 
 static int register_types(void **state) {
   (void)state;

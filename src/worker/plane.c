@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/text.h"
+#include "wire/limits.h"
 #include "worker/failure.h"
 #include "worker/worker.h"
 
@@ -41,6 +42,9 @@ static bool why(const dsc_ccl_host *host, int32_t worker, char *text, size_t roo
   dsc_error_fini(&error);
   return known;
 }
+
+_Static_assert((int)DSC_MAX_WORKERS <= (int)DSC_REDUCE_MAX_INPUTS,
+               "the data plane has room for every worker of a session");
 
 disco_status dsc_worker_start_plane(dsc_worker *worker, const dsc_backend *backend) {
   const dsc_worker_setup *setup = &worker->setup;

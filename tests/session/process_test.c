@@ -428,7 +428,7 @@ static int64_t argument_memory(void) {
 
 static void one_copy_of_a_large_tensor_serves_all(void **state) {
   (void)state;
-  if (THREAD_SANITIZER) skip();
+  if (THREAD_SANITIZER) skip(); /* its own pages and background thread are counted, too */
   const int64_t size = (int64_t)scaled(64, 8) << 20, page = sysconf(_SC_PAGESIZE);
   const int64_t ring = 64 * page; /* the commands' own, when its descriptor is one of ours */
   disco_session *session = make_session(MANY, 1);
@@ -505,7 +505,7 @@ static activity activity_of(const int64_t *pids) {
 
 static void idle_sessions_sleep(void **state) {
   (void)state;
-  if (THREAD_SANITIZER) skip();
+  if (THREAD_SANITIZER) skip(); /* its own pages and background thread are counted, too */
   int64_t pids[MANY];
   disco_session *session = make_session(MANY, 1);
   disco_dref *func = find(session, "test.who"), *result = call(session, func, NO_VALUES);

@@ -5,35 +5,11 @@
 #include <string.h>
 
 #include "ccl/expected.h"
+#include "common/workers.h"
 #include "disco/worker.h"
 #include "ffi/value.h"
 
 enum { GUARD = 64, GUARD_BYTE = 0xa5, FRESH_BYTE = 0x5c };
-
-int call_global(const char *name, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *ret_result) {
-  const TVMFFIByteArray key = {name, strlen(name)};
-  TVMFFIObjectHandle function = NULL;
-  if (TVMFFIFunctionGetGlobal(&key, &function) != 0) return -1;
-  if (function == NULL) return disco_raise("ValueError", "there is no %s", name);
-  const int rc = TVMFFIFunctionCall(function, (TVMFFIAny *)(uintptr_t)args, num_args, ret_result);
-  dsc_object_unref(function);
-  return rc;
-}
-
-static int take_ours(buffer *self) {
-  TVMFFIAny size = dsc_int((int64_t)self->size), args[5], tensor = dsc_none();
-  for (int i = 0; i < 5; i++) args[i] = dsc_int(0);
-  args[1].type_index = kTVMFFIDataType;
-  args[1].v_dtype = (DLDataType){kDLUInt, 8, 1};
-  args[2] = dsc_none();
-  if (call_global("ffi.Shape", &size, 1, &args[0]) != 0) return -1;
-  const int rc = call_global("runtime.disco.empty", args, 5, &tensor);
-  dsc_value_drop(&args[0]);
-  if (rc != 0) return -1;
-  self->owner = tensor.v_obj;
-  self->block = ((DLTensor *)(tensor.v_obj + 1))->data;
-  return 0;
-}
 
 static void describe(buffer *self, DLDataType type, uint64_t count, uint64_t look) {
   DLTensor *tensor = &self->tensor;
@@ -63,12 +39,13 @@ int buffer_init(buffer *self, bool ours, DLDataType type, uint64_t count, size_t
   self->start = GUARD + offset;
   self->bytes = bytes_of(type, count);
   self->size = self->start + self->bytes + GUARD;
-  if (ours && take_ours(self) != 0) return -1;
-  if (!ours) {
+  if (ours) {
+    if (take_bytes((int64_t)self->size, &self->owner, &memory) != 0) return -1;
+  } else {
     if (posix_memalign(&memory, 64, self->size) != 0) return disco_raise("MemoryError", "%zu bytes", self->size);
-    self->block = memory;
     self->is_heap = true;
   }
+  self->block = memory;
   memset(self->block, GUARD_BYTE, self->size);
   memset(buffer_data(self), FRESH_BYTE, self->bytes);
   describe(self, type, count, look);

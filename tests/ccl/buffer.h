@@ -27,6 +27,4 @@ unsigned char *buffer_data(const buffer *self);
 /* The guard bytes are what they were; else `text` says which one is not. */
 bool buffer_is_whole(const buffer *self, char *text, size_t room);
 
-int call_global(const char *name, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *ret_result);
-
 #endif

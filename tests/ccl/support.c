@@ -5,6 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/workers.h"
+
 /* ---- Running ---- */
 
 /* TSan: processes (there are many) need not wait a second at their end. */
@@ -26,13 +28,6 @@ int memory_of_mode(void) {
   return choice("DISCO_TEST_MEMORY", (const char *const[]){"ours", "foreign", "mixed", NULL});
 }
 
-static int be_worker(int argc, char **argv) {
-  int numbers[5];
-  if (argc < 7) return 2;
-  for (int i = 0; i < 5; i++) numbers[i] = atoi(argv[2 + i]);
-  return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]) == DISCO_OK ? 0 : 9;
-}
-
 int ccl_main(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t count) {
   register_worker_functions();
   if (argc > 1 && strcmp(argv[1], "worker") == 0) return be_worker(argc, argv);
@@ -41,15 +36,9 @@ int ccl_main(int argc, char **argv, const char *name, const struct CMUnitTest *t
   return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
 }
 
-static int scale(void) {
-  const char *text = getenv("DISCO_TEST_SCALE");
-  const int n = text != NULL ? atoi(text) : 1;
-  return n > 0 ? n : 1;
-}
+int scaled(int n, int least) { return n / test_scale() < least ? least : n / test_scale(); }
 
-int scaled(int n, int least) { return n / scale() < least ? least : n / scale(); }
-
-bool chosen(uint64_t index) { return mix(4711, index) % (uint64_t)scale() == 0; }
+bool chosen(uint64_t index) { return mix(4711, index) % (uint64_t)test_scale() == 0; }
 
 void sleep_ms(int ms) {
   struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};

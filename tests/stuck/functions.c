@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/workers.h"
 #include "ffi/value.h"
 #include "stuck/pauses.h"
 
@@ -14,7 +15,7 @@ typedef struct {
   memory kind;
   size_t size;
   void *block;
-  TVMFFIObject *owner;
+  TVMFFIObjectHandle owner;
   int64_t shape[1];
   DLTensor tensor;
 } piece;
@@ -42,35 +43,10 @@ static graveyard *own_graves(void) {
   return NULL;
 }
 
-static int call_global(const char *name, TVMFFIAny *args, int32_t num_args, TVMFFIAny *ret_result) {
-  const TVMFFIByteArray key = {name, strlen(name)};
-  TVMFFIObjectHandle function = NULL;
-  if (TVMFFIFunctionGetGlobal(&key, &function) != 0) return -1;
-  if (function == NULL) return disco_raise("ValueError", "there is no %s", name);
-  const int rc = TVMFFIFunctionCall(function, args, num_args, ret_result);
-  dsc_object_unref(function);
-  return rc;
-}
-
-static int take_arena(piece *self) {
-  TVMFFIAny size = dsc_int((int64_t)self->size), args[5], tensor = dsc_none();
-  for (int i = 0; i < 5; i++) args[i] = dsc_int(0);
-  args[1].type_index = kTVMFFIDataType;
-  args[1].v_dtype = (DLDataType){kDLUInt, 8, 1};
-  args[2] = dsc_none();
-  if (call_global("ffi.Shape", &size, 1, &args[0]) != 0) return -1;
-  const int rc = call_global("runtime.disco.empty", args, 5, &tensor);
-  dsc_value_drop(&args[0]);
-  if (rc != 0) return -1;
-  self->owner = tensor.v_obj;
-  self->block = ((DLTensor *)(tensor.v_obj + 1))->data;
-  return 0;
-}
-
 static int piece_init(piece *self, int64_t kind, int64_t count) {
   *self = (piece){.kind = (memory)kind, .size = (size_t)count * sizeof(float), .shape = {count}};
   if (kind == ARENA) {
-    if (take_arena(self) != 0) return -1;
+    if (take_bytes((int64_t)self->size, &self->owner, &self->block) != 0) return -1;
   } else if (kind == PAGES) {
     self->block = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (self->block == MAP_FAILED) self->block = NULL;

@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/workers.h"
+
 #include "ffi/value.h"
 
 /* ---- Running ---- */
@@ -13,13 +15,6 @@
 /* TSan: processes (there are many) need not wait a second at their end. */
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0:atexit_sleep_ms=0"; }
-
-static int be_worker(int argc, char **argv) {
-  int numbers[5];
-  if (argc < 7) return 2;
-  for (int i = 0; i < 5; i++) numbers[i] = atoi(argv[2 + i]);
-  return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]) == DISCO_OK ? 0 : 9;
-}
 
 int stuck_main(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t count) {
   register_functions();
@@ -30,13 +25,7 @@ int stuck_main(int argc, char **argv, const char *name, const struct CMUnitTest 
   return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
 }
 
-static int scale(void) {
-  const char *text = getenv("DISCO_TEST_SCALE");
-  const int n = text != NULL ? atoi(text) : 1;
-  return n > 0 ? n : 1;
-}
-
-int scaled(int n, int least) { return n / scale() < least ? least : n / scale(); }
+int scaled(int n, int least) { return n / test_scale() < least ? least : n / test_scale(); }
 
 uint64_t mix(uint64_t a, uint64_t b) {
   uint64_t word = (a + 0x9e3779b97f4a7c15u) ^ b * 0xbf58476d1ce4e5b9u;
@@ -46,7 +35,7 @@ uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 bool chosen(uint64_t index, int share, int less) {
-  return mix(17, index) % (uint64_t)(scale() == 1 ? share : share * less) == 0;
+  return mix(17, index) % (uint64_t)(test_scale() == 1 ? share : share * less) == 0;
 }
 
 void sleep_us(int64_t us) {

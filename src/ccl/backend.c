@@ -63,7 +63,7 @@ static disco_status read_tuning(dsc_tuning *tuning) {
     if (size > 0) status = tune(tuning, at, size);
     at += size + (at[size] == ',');
   }
-  tuning->push_caches = clamp(tuning->push_caches, 0, 1024);
+  if (tuning->push_bytes == 0) tuning->push_bytes = dsc_last_level_cache(); /* before the digest: each reads its own */
   tuning->inlined = clamp(tuning->inlined, 0, DSC_CCL_INLINE);
   tuning->oneshot_two = clamp(tuning->oneshot_two, 0, DSC_CCL_ONESHOT);
   tuning->oneshot_many = clamp(tuning->oneshot_many, 0, DSC_CCL_ONESHOT);
@@ -76,7 +76,7 @@ static disco_status read_tuning(dsc_tuning *tuning) {
 
 /* What ranks must agree on beside the arguments. */
 static uint64_t digest_of(const dsc_tuning *tuning, const char *name) {
-  uint64_t digest = dsc_last_level_cache(); /* decides with push_caches: each rank reads it for itself */
+  uint64_t digest = 0;
   uint64_t words[sizeof(*tuning) / sizeof(uint64_t)];
   memcpy(words, tuning, sizeof(words));
   for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) digest = (digest ^ words[i]) * 0x9e3779b97f4a7c15u;

@@ -15,18 +15,18 @@ enum { DSC_BACKEND_VERSION = 1 };
 
 /* Data only, never a bit of a result: DISCO_CCL_TUNE=name=value,... All ranks must have the same ones: a digest of them
  * is part of every entry. Sizes in bytes of one rank's part. X(name, default, "meaning") */
-#define DSC_TUNING_LIST(X)                                                                                \
-  X(inlined, 56, "largest data that goes in the entry line, at most 56")                                  \
-  X(oneshot_two, 16384, "largest one-shot allreduce of two ranks")                                        \
-  X(oneshot_many, 8192, "the same, of more ranks; both at most 32768")                                    \
-  X(oneshot_move, 8192, "largest move through one-shot buffers, all parts of a scatter; at most 32768")   \
-  X(direct, 1, "0: always through staging")                                                               \
-  X(push_caches, 1,                                                                                       \
-    "two-shot push past the caches, out of place, when ranks times size exceed so many caches; 0: never") \
-  X(chunk_64k, 65536, "chunk of a staged allreduce up to 64 KiB")                                         \
-  X(chunk_256k, 131072, "up to 256 KiB")                                                                  \
-  X(chunk_512k, 262144, "up to 512 KiB")                                                                  \
-  X(chunk_large, 524288, "above")                                                                         \
+#define DSC_TUNING_LIST(X)                                                                                          \
+  X(inlined, 56, "largest data that goes in the entry line, at most 56")                                            \
+  X(oneshot_two, 16384, "largest one-shot allreduce of two ranks")                                                  \
+  X(oneshot_many, 8192, "the same, of more ranks; both at most 32768")                                              \
+  X(oneshot_move, 8192, "largest move through one-shot buffers, all parts of a scatter; at most 32768")             \
+  X(direct, 1, "0: always through staging")                                                                         \
+  X(push_bytes, 0,                                                                                                  \
+    "an allreduce out of place is pushed past the caches when ranks times size exceed it; 0: the last-level cache") \
+  X(chunk_64k, 65536, "chunk of a staged allreduce up to 64 KiB")                                                   \
+  X(chunk_256k, 131072, "up to 256 KiB")                                                                            \
+  X(chunk_512k, 262144, "up to 512 KiB")                                                                            \
+  X(chunk_large, 524288, "above")                                                                                   \
   X(chunk_move, 131072, "chunk of a staged move")
 
 typedef struct {

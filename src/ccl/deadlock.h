@@ -1,5 +1,5 @@
 /* Ranks that wait for each other in a ring, each in another communicator or pair: no entry shows such a mismatch, since
- * each waits on lines that nobody will write. Whoever has slept for a millisecond says what it waits for, and looks
+ * each waits on lines that nobody will write. Whoever sleeps says what it waits for, and looks after a millisecond
  * whether the chain of those who wait comes back to it. */
 #ifndef DSC_CCL_DEADLOCK_H
 #define DSC_CCL_DEADLOCK_H

@@ -43,8 +43,7 @@ static bool is_reachable(const dsc_request *request, bool push) {
 }
 
 static bool exceeds_caches(const dsc_plane *plane, const dsc_request *request) {
-  uint64_t caches = plane->tuning.push_caches * dsc_last_level_cache();
-  return caches != 0 && request->bytes * (uint64_t)request->comm->size > caches;
+  return request->bytes > plane->tuning.push_bytes / (uint64_t)request->comm->size;
 }
 
 /* Past the caches, unless all are in place: then there is nothing to copy, and through the output is the better way. */

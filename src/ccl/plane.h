@@ -96,7 +96,7 @@ typedef struct {
   _Atomic uint64_t drained; /* chunks of staged sends that it has read */
 } dsc_pair_lines;
 
-/* What a rank waits for, published once it has waited for a while: for the mismatch that no entry shows (a ring of
+/* What a rank waits for, published when it goes to sleep: for the mismatch that no entry shows (a ring of
  * ranks, each in another communicator), and for the dump. */
 typedef struct {
   _Alignas(DSC_CCL_LINE) _Atomic uint64_t version; /* odd: waiting */

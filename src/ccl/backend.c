@@ -117,8 +117,8 @@ disco_status dsc_plane_create(const dsc_backend *backend, const dsc_ccl_host *ho
   plane->pairs.patience = &plane->patience;
   plane->pairs.note = plane->note;
   plane->pairs.eager_bytes = plane->layout.eager_bytes;
-  plane->pairs.chunk_bytes = plane->layout.chunk_bytes;
-  plane->pairs.never_direct = plane->tuning.direct == 0;
+  plane->pairs.chunk_bytes = dsc_plane_move_chunk(plane);
+  plane->pairs.staged_bytes = plane->tuning.direct == 0 ? UINT64_MAX : plane->tuning.staged_move;
   if (backend->start != NULL) status = backend->start(plane);
   if (status == DISCO_OK)
     *ret_plane = plane;

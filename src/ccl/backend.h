@@ -19,8 +19,9 @@ enum { DSC_BACKEND_VERSION = 1 };
   X(inlined, 56, "largest data that goes in the entry line, at most 56")                                            \
   X(oneshot_two, 16384, "largest one-shot allreduce of two ranks")                                                  \
   X(oneshot_many, 8192, "the same, of more ranks; both at most 32768")                                              \
-  X(oneshot_move, 8192, "largest move through one-shot buffers, all parts of a scatter; at most 32768")             \
+  X(oneshot_move, 16384, "largest move through one-shot buffers, all parts of a scatter; at most 32768")            \
   X(direct, 1, "0: always through staging")                                                                         \
+  X(staged_move, 4194304, "largest move that goes through staging although all could reach the tensors")            \
   X(push_bytes, 0,                                                                                                  \
     "an allreduce out of place is pushed past the caches when ranks times size exceed it; 0: the last-level cache") \
   X(chunk_64k, 65536, "chunk of a staged allreduce up to 64 KiB")                                                   \
@@ -45,6 +46,12 @@ typedef struct {
   char *out;      /* NULL where it gets nothing */
   uint64_t bytes; /* of each rank's part: an array of parts has comm->size times as many */
 } dsc_request;
+
+/* Of a move: does each line that is given have one reader? Then the reader may keep it (dsc_copy_and_keep). */
+static inline bool dsc_is_only_reader(const dsc_request *request) {
+  return request->comm->size == 2 || request->print.operation == DSC_OPERATION_SCATTER ||
+         request->print.operation == DSC_OPERATION_GATHER;
+}
 
 typedef struct dsc_plane dsc_plane;
 
@@ -76,6 +83,12 @@ struct dsc_plane {
   dsc_pairs pairs;
   dsc_rank_note *note;
 };
+
+/* Bytes of a chunk of a staged move. */
+static inline uint64_t dsc_plane_move_chunk(const dsc_plane *plane) {
+  uint64_t room = plane->layout.chunk_bytes;
+  return plane->tuning.chunk_move < room ? plane->tuning.chunk_move : room;
+}
 
 /* Address space that a session's plane takes. */
 uint64_t dsc_plane_bytes(int32_t num_workers, int32_t num_groups);

@@ -16,7 +16,8 @@ static disco_status enter(dsc_plane *plane, const dsc_request *request) {
   if (request->print.operation == DSC_OPERATION_GATHER || request->print.operation == DSC_OPERATION_ALLGATHER)
     out_bytes *= parts;
   dsc_addresses mine = {0, 0};
-  if (plane->tuning.direct != 0) {
+  bool is_move = request->print.operation != DSC_OPERATION_ALLREDUCE;
+  if (plane->tuning.direct != 0 && !(is_move && request->bytes <= plane->tuning.staged_move)) {
     if (request->in != NULL) mine.in = dsc_ccl_publish(&plane->host, request->in, in_bytes);
     if (request->out != NULL) mine.out = dsc_ccl_publish(&plane->host, request->out, out_bytes);
   }

@@ -327,7 +327,7 @@ static disco_status send(dsc_pairs *pairs, int32_t peer, const dsc_print *print,
     dsc_bump(&pairs->note->staged, 1);
     return DISCO_OK;
   }
-  uint64_t address = pairs->never_direct ? 0 : dsc_ccl_publish(pairs->host, data, bytes);
+  uint64_t address = bytes <= pairs->staged_bytes ? 0 : dsc_ccl_publish(pairs->host, data, bytes);
   dsc_bump(address != 0 ? &pairs->note->direct : &pairs->note->staged, 1);
   if (address == 0) return send_staged(&self, counts, data, bytes);
   post(&self, DSC_SEND_DIRECT, address);
@@ -368,7 +368,7 @@ static disco_status receive_staged(pair_wait *self, dsc_pair_counts *counts, cha
     disco_status status = wait_for(self, is_filled, step + 1);
     if (status != DISCO_OK) return status;
     self->has_moved = true;
-    dsc_copy_from_peer(data + at, staging_buffer(self, self->peer, step), bytes - at < chunk ? bytes - at : chunk);
+    dsc_copy_and_keep(data + at, staging_buffer(self, self->peer, step), bytes - at < chunk ? bytes - at : chunk);
     DSC_POINT("collective.receiving");
     set(self, &self->lines->drained, step + 1);
   }
@@ -406,7 +406,7 @@ static disco_status receive(dsc_pairs *pairs, int32_t peer, const dsc_print *pri
   if (slot->count != print->count || slot->dtype != dsc_dtype_pack(print->dtype)) return refuse(&self, slot);
   dsc_bump(slot->how == DSC_SEND_DIRECT ? &pairs->note->direct : &pairs->note->staged, 1);
   if (slot->how == DSC_SEND_EAGER) {
-    dsc_copy_from_peer(data, eager_buffer(&self, peer, pairs->host->worker), bytes);
+    dsc_copy_and_keep(data, eager_buffer(&self, peer, pairs->host->worker), bytes);
   } else if (slot->how == DSC_SEND_STAGED) {
     status = receive_staged(&self, counts, data, bytes);
   } else {

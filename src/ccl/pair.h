@@ -20,7 +20,7 @@ typedef struct {
   dsc_patience *patience;
   dsc_rank_note *note;
   uint64_t eager_bytes, chunk_bytes;
-  bool never_direct;
+  uint64_t staged_bytes;   /* sends up to this size go through staging, whoever could reach the tensor */
   uint64_t staging_mark;   /* epoch + 1 in which staging memory was first used */
   uint64_t broken_mark;    /* epoch + 1 in which one failed: nothing more is sent or received in it */
   dsc_pair_counts *counts; /* one for each worker */

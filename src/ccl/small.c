@@ -18,18 +18,19 @@ static disco_status give(dsc_plane *plane, const dsc_request *request, const cha
 }
 
 /* What `rank` gave. */
-static const char *given(const dsc_plane *plane, const dsc_comm *comm, int32_t rank, uint64_t bytes) {
-  return bytes <= plane->tuning.inlined ? (const char *)dsc_comm_entry(comm, rank)->payload
-                                        : dsc_comm_oneshot(comm, rank);
+static char *given(const dsc_plane *plane, const dsc_comm *comm, int32_t rank, uint64_t bytes) {
+  return bytes <= plane->tuning.inlined ? (char *)dsc_comm_entry(comm, rank)->payload : dsc_comm_oneshot(comm, rank);
 }
 
 static void take(const dsc_plane *plane, const dsc_request *request, char *to, int32_t rank, uint64_t offset,
                  uint64_t given_bytes) {
-  const char *from = given(plane, request->comm, rank, given_bytes) + offset;
-  if (request->bytes > DSC_CCL_INLINE)
-    dsc_copy_from_peer(to, from, request->bytes);
-  else
+  char *from = given(plane, request->comm, rank, given_bytes) + offset;
+  if (request->bytes <= DSC_CCL_INLINE)
     dsc_copy_few(to, from, request->bytes);
+  else if (dsc_is_only_reader(request))
+    dsc_copy_and_keep(to, from, request->bytes);
+  else
+    dsc_copy_from_peer(to, from, request->bytes);
 }
 
 disco_status dsc_small_allreduce(dsc_plane *plane, const dsc_request *request) {

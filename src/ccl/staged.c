@@ -178,7 +178,11 @@ static disco_status empty(const relay *self, uint64_t step) {
     if (status != DISCO_OK) return status;
     uint64_t part = self->parts > 1 ? (uint64_t)comm->rank * self->chunk : 0;
     char *to = self->request->out + (one_giver ? 0 : (uint64_t)i * self->request->bytes) + step * self->chunk;
-    dsc_copy_from_peer(to, dsc_comm_buffer(comm, i, chunk) + part, bytes);
+    char *from = dsc_comm_buffer(comm, i, chunk) + part;
+    if (dsc_is_only_reader(self->request))
+      dsc_copy_and_keep(to, from, bytes);
+    else
+      dsc_copy_from_peer(to, from, bytes);
   }
   DSC_POINT("collective.taken");
   dsc_comm_set(comm, DSC_COMM_ALL, &comm->lines[comm->rank].taken.value, chunk + 1);
@@ -197,8 +201,7 @@ disco_status dsc_staged_move(dsc_plane *plane, const dsc_request *request) {
   dsc_comm *comm = request->comm;
   relay self = {.request = request, .comm = comm, .base = comm->filled};
   self.parts = request->print.operation == DSC_OPERATION_SCATTER ? (uint64_t)comm->size : 1;
-  uint64_t room =
-      plane->tuning.chunk_move < plane->layout.chunk_bytes ? plane->tuning.chunk_move : plane->layout.chunk_bytes;
+  uint64_t room = dsc_plane_move_chunk(plane);
   self.chunk = room / self.parts / DSC_CACHE_LINE * DSC_CACHE_LINE;
   if (self.chunk == 0) self.chunk = room / self.parts;
   self.gives = gives(&self, comm->rank);
@@ -207,10 +210,11 @@ disco_status dsc_staged_move(dsc_plane *plane, const dsc_request *request) {
   for (uint64_t turn = 0; turn < steps + 1; turn++) {
     disco_status status = DISCO_OK;
     if (self.gives && turn < steps) status = fill(&self, turn);
+    if (turn == 0 && self.takes) copy_own(request); /* while the first chunk comes */
     if (status == DISCO_OK && self.takes && turn >= 1) status = empty(&self, turn - 1);
     if (status != DISCO_OK) return status;
   }
-  copy_own(request);
+  if (!self.takes) copy_own(request);
   comm->filled += steps;
   return DISCO_OK;
 }

@@ -97,17 +97,46 @@ __attribute__((target("avx2"))) static size_t copy_lines_avx2(char *to, const ch
 }
 #endif
 
-void dsc_copy_from_peer(void *to, const void *from, size_t bytes) {
-  size_t done = 0;
-  if (bytes > FEW) {
-    fetch_first(from, bytes);
+static size_t copy_most(void *to, const void *from, size_t bytes) {
+  if (bytes <= FEW) return 0;
+  fetch_first(from, bytes);
 #ifdef X86
-    done = cpu_has(AVX2) ? copy_lines_avx2(to, from, bytes) : copy_lines(to, from, bytes);
-#else
-    done = copy_lines(to, from, bytes);
+  if (cpu_has(AVX2)) return copy_lines_avx2(to, from, bytes);
 #endif
-  }
+  return copy_lines(to, from, bytes);
+}
+
+void dsc_copy_from_peer(void *to, const void *from, size_t bytes) {
+  size_t done = copy_most(to, from, bytes);
   if (bytes > done) memcpy((char *)to + done, (const char *)from + done, bytes - done);
+}
+
+#ifdef X86
+/* One word of each line is written back as it was read. The compiler must not see that this changes nothing. */
+__attribute__((target("avx2"))) static size_t keep_lines_avx2(char *to, char *from, size_t bytes) {
+  size_t at = 0;
+  for (; at + LINE <= bytes; at += LINE) {
+    if (at + AHEAD < bytes) fetch(from + at + AHEAD);
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(from + at));
+    __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(from + at + LINE / 2));
+    _mm256_storeu_si256((__m256i *)(void *)(to + at), low);
+    _mm256_storeu_si256((__m256i *)(void *)(to + at + LINE / 2), high);
+    __asm__ __volatile__("vmovq %1, %0" : "=m"(*(uint64_t *)(void *)(from + at)) : "x"(_mm256_castsi256_si128(low)));
+  }
+  return at;
+}
+#endif
+
+void dsc_copy_and_keep(void *to, void *from, size_t bytes) {
+#ifdef X86
+  if (cpu_has(AVX2)) {
+    fetch_first(from, bytes);
+    size_t done = keep_lines_avx2(to, from, bytes);
+    if (bytes > done) memcpy((char *)to + done, (const char *)from + done, bytes - done);
+    return;
+  }
+#endif
+  dsc_copy_from_peer(to, from, bytes);
 }
 
 #ifdef X86

@@ -236,7 +236,7 @@ static void statistics_show_the_way(void **state) {
   const bool direct = (!of_processes() || memory_of_mode() == MEMORY_OURS) && !is_ref();
   for (int operation = 0; operation < NUM_OPERATIONS; operation++)
     for (int in_place = 0; in_place < 2; in_place++) {
-      job small = job_of(operation, f32, 4), large = job_of(operation, f32, 500000);
+      job small = job_of(operation, f32, 4), large = job_of(operation, f32, 1500000);
       small.in_place = large.in_place = in_place;
       if (!is_ref()) expect_gain(session, &small, (gains){1, 0, 0, 16});
       expect_gain(session, &large, (gains){0, !direct, direct, 2000000});

@@ -19,6 +19,7 @@ typedef struct {
 } command;
 
 extern const command worker_command, info_command, perf_command, help_command, version_command;
+extern const command inspect_command, shard_command;
 
 /* NULL-terminated. */
 extern const command *const commands[];
@@ -39,6 +40,12 @@ void print_heading(FILE *stream, const char *heading);
 void print_page(FILE *stream, const char *page);
 /* A JSON string in quotes, from any bytes: what is no UTF-8 becomes U+FFFD. */
 void print_json_string(FILE *stream, const char *text, size_t size);
+/* Text that came from a file, on one line and harmless to a terminal: control characters, those that turn the direction
+ * of text or cannot be seen, and bytes that are no UTF-8 appear as \xNN or \uNNNN. Returns its width in characters;
+ * stream NULL: only that. */
+int print_safe(FILE *stream, const char *text, size_t size);
+/* `disco WHERE: ` and this thread's error, the same way, on stderr. Returns EXIT_FAILED. */
+int report_failure(const char *where);
 /* Write out what stdout holds. A reader that has left is no reason for a message; a full disk is. Returns the exit
  * status: `status`, or EXIT_FAILED. */
 int finish_output(int status);

@@ -7,8 +7,8 @@
 
 #include "command.h"
 
-const command *const commands[] = {&info_command,    &perf_command,   &help_command,
-                                   &version_command, &worker_command, NULL};
+const command *const commands[] = {&info_command, &inspect_command, &shard_command,  &perf_command,
+                                   &help_command, &version_command, &worker_command, NULL};
 
 const command *find_command(const char *name) {
   for (int i = 0; commands[i] != NULL; i++)

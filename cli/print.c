@@ -66,6 +66,49 @@ void print_json_string(FILE *stream, const char *text, size_t size) {
   putc('"', stream);
 }
 
+static uint32_t character_at(const unsigned char *at, size_t size) {
+  uint32_t value = size == 1 ? at[0] : size == 2 ? at[0] & 31u : size == 3 ? at[0] & 15u : at[0] & 7u;
+  for (size_t i = 1; i < size; i++) value = value << 6 | (at[i] & 63u);
+  return value;
+}
+
+static bool is_harmless(uint32_t character) {
+  static const uint32_t bad[][2] = {{0, 0x1f},        {0x7f, 0x9f},      {0xad, 0xad},     {0x61c, 0x61c},
+                                    {0x200b, 0x200f}, {0x2028, 0x202e},  {0x2060, 0x206f}, {0xfeff, 0xfeff},
+                                    {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    if (character >= bad[i][0] && character <= bad[i][1]) return false;
+  return true;
+}
+
+int print_safe(FILE *stream, const char *text, size_t size) {
+  const unsigned char *at = (const unsigned char *)text;
+  int width = 0;
+  while (size > 0) {
+    const size_t step = character_size(at, size);
+    const uint32_t character = step > 0 ? character_at(at, step) : at[0];
+    if (step > 0 && is_harmless(character)) {
+      if (stream != NULL) fwrite(at, 1, step, stream);
+      width++;
+    } else {
+      char escape[16];
+      width += snprintf(escape, sizeof(escape), step < 2 ? "\\x%02x" : "\\u%04x", character);
+      if (stream != NULL) fputs(escape, stream);
+    }
+    at += step == 0 ? 1 : step;
+    size -= step == 0 ? 1 : step;
+  }
+  return width;
+}
+
+int report_failure(const char *where) {
+  const char *text = disco_last_error_text();
+  fprintf(stderr, "disco %s: ", where);
+  print_safe(stderr, text, strlen(text));
+  putc('\n', stderr);
+  return EXIT_FAILED;
+}
+
 int finish_output(int status) {
   errno = 0;
   if (fflush(stdout) == 0 && !ferror(stdout)) return status;

@@ -10,6 +10,11 @@ list(FILTER disco_sources EXCLUDE REGEX "_test\\.c$")
 # A program of its own (see DiscoPrograms).
 list(FILTER disco_sources EXCLUDE REGEX "/wire/schema_print\\.c$")
 
+# JSON of weight files and shard plans. Its CMake package is missing in Debian 12, its pkg-config file is everywhere.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.12)
+find_path(DISCO_XXHASH_INCLUDE_DIR xxhash.h REQUIRED) # compiled in: no library to find at run time
+
 # C11 without compiler extensions, but glibc's functions (memfd_create, vasprintf). Empty, so that a file may say
 # `#define _GNU_SOURCE` itself without redefining it.
 set(DISCO_DEFINITIONS _GNU_SOURCE=)
@@ -22,7 +27,8 @@ endif()
 function(disco_configure_objects target inject)
   target_compile_definitions(${target} PRIVATE ${DISCO_DEFINITIONS} $<$<BOOL:${inject}>:DISCO_INJECT=1>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(${target} PRIVATE disco_flags tvm_ffi::header ${CMAKE_DL_LIBS})
+  target_include_directories(${target} SYSTEM PRIVATE ${DISCO_XXHASH_INCLUDE_DIR})
+  target_link_libraries(${target} PRIVATE disco_flags tvm_ffi::header PkgConfig::JANSSON ${CMAKE_DL_LIBS})
 endfunction()
 
 add_library(disco_objects OBJECT ${disco_sources})
@@ -52,8 +58,9 @@ set_target_properties(
              LINK_DEPENDS ${version_map})
 # nodelete: worker threads, TVM-FFI's type table and the exit hook point into the library for the life of the process.
 target_link_options(disco_shared PRIVATE -Wl,--version-script=${version_map} -Wl,-z,nodelete ${disco_lto_link})
-target_link_libraries(disco_shared PRIVATE disco_flags ${CMAKE_DL_LIBS})
-target_link_libraries(disco_static PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
+target_link_libraries(disco_shared PRIVATE disco_flags ${JANSSON_LINK_LIBRARIES} ${CMAKE_DL_LIBS})
+# By name: the installed package must not remember where this machine has it.
+target_link_libraries(disco_static PUBLIC ${JANSSON_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS})
 add_library(disco::disco ALIAS disco_shared)
 
 if(DISCO_TESTS)
@@ -63,5 +70,6 @@ if(DISCO_TESTS)
     add_library(disco_internal STATIC ${disco_sources})
     disco_configure_objects(disco_internal TRUE)
   endif()
+  target_link_libraries(disco_internal INTERFACE ${JANSSON_LINK_LIBRARIES})
   set_target_properties(disco_internal PROPERTIES LINKER_LANGUAGE C ARCHIVE_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
 endif()

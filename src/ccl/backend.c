@@ -6,7 +6,6 @@
 #include "base/memory.h"
 #include "base/settings.h"
 #include "ccl/small.h"
-#include "os/copy.h"
 
 const dsc_backend *dsc_backend_find(const char *name) {
   static const dsc_backend *const all[] = {&dsc_backend_cpu, &dsc_backend_ref};

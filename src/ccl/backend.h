@@ -10,6 +10,7 @@
 #include "ccl/comm.h"
 #include "ccl/pair.h"
 #include "ccl/reduce.h"
+#include "os/copy.h"
 
 enum { DSC_BACKEND_VERSION = 1 };
 
@@ -46,6 +47,11 @@ typedef struct {
   char *out;      /* NULL where it gets nothing */
   uint64_t bytes; /* of each rank's part: an array of parts has comm->size times as many */
 } dsc_request;
+
+/* What this rank gives itself; nothing to do in place. */
+static inline void dsc_copy_own(const dsc_request *request, char *to) {
+  if (to != request->in) dsc_copy_from_peer(to, request->in, request->bytes);
+}
 
 /* Of a move: does each line that is given have one reader? Then the reader may keep it (dsc_copy_and_keep). */
 static inline bool dsc_is_only_reader(const dsc_request *request) {

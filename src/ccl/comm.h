@@ -109,6 +109,11 @@ static inline char *dsc_comm_buffer(const dsc_comm *comm, int32_t rank, uint64_t
          chunk % DSC_CCL_BUFFERS * comm->chunk_bytes;
 }
 
+/* Of `bytes` taken in pieces of at most `most`: the one that begins at `at`. */
+static inline uint64_t dsc_piece(uint64_t bytes, uint64_t at, uint64_t most) {
+  return bytes - at < most ? bytes - at : most;
+}
+
 /* At most 56 bytes, without the call of a memcpy whose size nobody knows. */
 static inline void dsc_copy_few(void *to, const void *from, size_t bytes) {
   char *target = to;

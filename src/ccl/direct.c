@@ -27,7 +27,7 @@ static disco_status reduce_slice(const dsc_request *request, const dsc_slice *sl
                           .outputs = to,
                           .num_inputs = comm->size,
                           .num_outputs = comm->size,
-                          .count = slice->count - done < piece ? slice->count - done : piece,
+                          .count = dsc_piece(slice->count, done, piece),
                           .self = comm->rank,
                           .past_caches = past_caches};
     DSC_POINT("collective.storing");
@@ -64,7 +64,7 @@ static disco_status copy(dsc_comm *comm, char *to, const char *from, uint64_t by
       disco_status status = dsc_comm_check(comm);
       if (status != DISCO_OK) return status;
     }
-    uint64_t piece = bytes - at < DSC_CCL_LOOK_BYTES ? bytes - at : DSC_CCL_LOOK_BYTES;
+    uint64_t piece = dsc_piece(bytes, at, DSC_CCL_LOOK_BYTES);
     DSC_POINT("collective.storing");
     if (to_peer)
       dsc_copy_to_peer(to + at, from + at, piece);
@@ -75,14 +75,10 @@ static disco_status copy(dsc_comm *comm, char *to, const char *from, uint64_t by
   return DISCO_OK;
 }
 
-static void copy_own(const dsc_request *request, char *to) {
-  if (request->in != to) dsc_copy_from_peer(to, request->in, request->bytes);
-}
-
 /* Each reads the others' inputs, beginning with its neighbour's, so that no input is read by all at once. */
 static disco_status read_all(dsc_plane *plane, const dsc_request *request) {
   dsc_comm *comm = request->comm;
-  copy_own(request, request->out + (uint64_t)comm->rank * request->bytes);
+  dsc_copy_own(request, request->out + (uint64_t)comm->rank * request->bytes);
   for (int32_t i = 1; i < comm->size; i++) {
     int32_t rank = (comm->rank + i) % comm->size;
     const char *in = dsc_ccl_resolve(&plane->host, dsc_addresses_of(comm, rank).in, request->bytes);
@@ -99,7 +95,7 @@ static disco_status read_root(dsc_plane *plane, const dsc_request *request, bool
   uint64_t all = parts ? request->bytes * (uint64_t)comm->size : request->bytes;
   uint64_t offset = parts ? request->bytes * (uint64_t)comm->rank : 0;
   if (comm->rank == 0) {
-    copy_own(request, request->out);
+    dsc_copy_own(request, request->out);
     return DISCO_OK;
   }
   const char *in = dsc_ccl_resolve(&plane->host, dsc_addresses_of(comm, 0).in, all);
@@ -110,7 +106,7 @@ static disco_status read_root(dsc_plane *plane, const dsc_request *request, bool
 static disco_status write_root(dsc_plane *plane, const dsc_request *request) {
   dsc_comm *comm = request->comm;
   if (comm->rank == 0) {
-    copy_own(request, request->out);
+    dsc_copy_own(request, request->out);
     return DISCO_OK;
   }
   char *out = dsc_ccl_resolve(&plane->host, dsc_addresses_of(comm, 0).out, request->bytes * (uint64_t)comm->size);

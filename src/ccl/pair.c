@@ -44,7 +44,9 @@ struct pair_wait {
   uint64_t number; /* of the send */
   const dsc_print *print;
   bool has_moved;
-  uint64_t awaited; /* the peer's command after which it cannot help us any more, UINT64_MAX: there is none */
+  uint64_t failures_seen; /* all up to this count were looked at */
+  int32_t culprit;        /* who failed first, -1: nobody */
+  uint64_t awaited;       /* its command, after which the peer cannot help us any more; UINT64_MAX: nobody failed */
   dsc_deadlock_watch deadlock;
   bool is_counted;
 };
@@ -95,29 +97,34 @@ static DSC_COLD disco_status released_by(const pair_wait *self, int32_t worker, 
   return released(self, why);
 }
 
-/* A failure anywhere makes everybody skip what comes after it: once the peer has done that command it will not send or
- * receive in this epoch. */
-static disco_status look_at_failures(pair_wait *self) {
+/* The first failure of our epoch, of any worker; all of them are asked only when there is a new one. */
+static void find_first_failure(pair_wait *self) {
   const dsc_ccl_host *host = self->pairs->host;
-  uint64_t first = UINT64_MAX;
-  int32_t culprit = -1;
+  uint64_t failures = dsc_load_acquire(host->failures), first = UINT64_MAX; /* acquire: segment.failures */
+  if (failures == self->failures_seen) return;
+  self->failures_seen = failures;
   for (int32_t i = 0; i < host->num_workers; i++) {
     dsc_member_state state = host->look(host, i);
     if (state.failed == 0 || state.failed >= first) continue;
     first = state.failed;
-    culprit = i;
+    self->culprit = i;
   }
-  if (culprit < 0) return DISCO_OK;
-  if (first !=
-      self->awaited) { /* seen between arming and sleeping, too: what its done number would wake is armed first */
-    self->awaited = first;
-    host->await(host, self->peer, first);
-    dsc_fence();
-  }
-  if (first >= *host->sequence && peer_state(self).done < first) return DISCO_OK;
+  if (first == self->awaited) return;
+  self->awaited = first; /* between arming and sleeping, too: what its done number would wake is armed first */
+  host->await(host, self->peer, first);
+  dsc_fence();
+}
+
+/* A failure anywhere makes everybody skip what comes after it: once the peer has done that command it will not send or
+ * receive in this epoch. */
+static disco_status look_at_failures(pair_wait *self) {
+  const dsc_ccl_host *host = self->pairs->host;
+  find_first_failure(self);
+  if (self->culprit < 0) return DISCO_OK;
+  if (self->awaited >= *host->sequence && peer_state(self).done < self->awaited) return DISCO_OK;
   if (self->holds(self)) return DISCO_OK;
-  dsc_member_state state = host->look(host, culprit);
-  return released_by(self, culprit, &state);
+  dsc_member_state state = host->look(host, self->culprit);
+  return released_by(self, self->culprit, &state);
 }
 
 static disco_status check(dsc_guard *guard) {
@@ -159,7 +166,8 @@ static disco_status wait_for(pair_wait *self, bool (*holds)(const pair_wait *), 
   self->value = value;
   const uint64_t released_at = host->released_at;
   if (holds(self)) return DISCO_OK;
-  self->awaited = UINT64_MAX;
+  self->failures_seen = self->awaited = UINT64_MAX; /* no count: look once */
+  self->culprit = -1;
   self->is_counted = false;
   self->wait = (dsc_wait){.ready = is_ready, .arm = arm, .doorbell = host->bell(host, host->worker)};
   self->guard = (dsc_guard){.deadline_ns = DSC_NO_DEADLINE};
@@ -302,8 +310,7 @@ static disco_status send_staged(pair_wait *self, dsc_pair_counts *counts, const 
       if (status != DISCO_OK) return status;
       if (dsc_pair_is_received(self->lines, self->mark, self->number)) break;
     }
-    dsc_copy_to_peer(staging_buffer(self, self->pairs->host->worker, step), data + at,
-                     bytes - at < chunk ? bytes - at : chunk);
+    dsc_copy_to_peer(staging_buffer(self, self->pairs->host->worker, step), data + at, dsc_piece(bytes, at, chunk));
     DSC_POINT("collective.sending");
     set(self, &self->lines->filled, step + 1);
   }
@@ -368,7 +375,7 @@ static disco_status receive_staged(pair_wait *self, dsc_pair_counts *counts, cha
     disco_status status = wait_for(self, is_filled, step + 1);
     if (status != DISCO_OK) return status;
     self->has_moved = true;
-    dsc_copy_and_keep(data + at, staging_buffer(self, self->peer, step), bytes - at < chunk ? bytes - at : chunk);
+    dsc_copy_and_keep(data + at, staging_buffer(self, self->peer, step), dsc_piece(bytes, at, chunk));
     DSC_POINT("collective.receiving");
     set(self, &self->lines->drained, step + 1);
   }
@@ -387,7 +394,7 @@ static disco_status receive_direct(pair_wait *self, const dsc_send_slot *slot, c
   self->has_moved = true;
   for (uint64_t at = 0; at < bytes; at += DSC_CCL_LOOK_BYTES) {
     DSC_POINT("collective.reading");
-    dsc_copy_from_peer(data + at, from + at, bytes - at < DSC_CCL_LOOK_BYTES ? bytes - at : DSC_CCL_LOOK_BYTES);
+    dsc_copy_from_peer(data + at, from + at, dsc_piece(bytes, at, DSC_CCL_LOOK_BYTES));
     /* acquire: pair.withdrawn */
     if (dsc_load_acquire(&self->lines->withdrawn) == self->number) return released(self, "the sender gave up");
   }

@@ -10,16 +10,22 @@ typedef struct {
 } course;
 
 static uint64_t piece_of(const course *self, uint64_t step) {
-  uint64_t left = self->request->bytes - step * self->chunk;
-  return left < self->chunk ? left : self->chunk;
+  return dsc_piece(self->request->bytes, step * self->chunk, self->chunk);
 }
 
-/* All come to `value`. */
-static disco_status barrier(dsc_comm *comm, size_t offset, uint64_t value) {
-  dsc_comm_set(comm, DSC_COMM_ALL, (_Atomic uint64_t *)((char *)&comm->lines[comm->rank] + offset), value);
+/* What all wait for, twice a chunk. */
+typedef enum { GIVEN, TAKEN } stage;
+
+static _Atomic uint64_t *flag_of(const dsc_comm *comm, int32_t rank, stage which) {
+  dsc_rank_lines *lines = &comm->lines[rank];
+  return which == GIVEN ? &lines->full[0].value : &lines->taken.value;
+}
+
+/* All have done so with chunks up to this number. */
+static disco_status barrier(dsc_comm *comm, stage which, uint64_t chunks) {
+  dsc_comm_set(comm, DSC_COMM_ALL, flag_of(comm, comm->rank, which), chunks);
   for (int32_t i = 0; i < comm->size; i++) {
-    const _Atomic uint64_t *flag = (const _Atomic uint64_t *)((char *)&comm->lines[i] + offset);
-    disco_status status = i == comm->rank ? DISCO_OK : dsc_comm_wait(comm, i, flag, value);
+    disco_status status = i == comm->rank ? DISCO_OK : dsc_comm_wait(comm, i, flag_of(comm, i, which), chunks);
     if (status != DISCO_OK) return status;
   }
   return DISCO_OK;
@@ -79,11 +85,11 @@ static disco_status run(dsc_plane *plane, const dsc_request *request) {
   if (status == DISCO_OK) dsc_bump(&plane->note->staged, 1);
   for (uint64_t step = 0; status == DISCO_OK && step < steps; step++) {
     give(&self, step);
-    status = barrier(comm, offsetof(dsc_rank_lines, full), comm->filled + step + 1);
+    status = barrier(comm, GIVEN, comm->filled + step + 1);
     if (status != DISCO_OK) break;
     comm->has_moved = true;
     take(&self, step);
-    status = barrier(comm, offsetof(dsc_rank_lines, taken), comm->filled + step + 1);
+    status = barrier(comm, TAKEN, comm->filled + step + 1);
   }
   comm->filled += steps;
   return dsc_comm_end(comm, status);

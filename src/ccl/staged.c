@@ -26,8 +26,7 @@ static uint64_t chunk_bytes(const dsc_plane *plane, uint64_t bytes) {
 }
 
 static uint64_t elements_of(const two_shot *self, uint64_t step) {
-  uint64_t count = self->request->bytes / self->element, first = step * self->chunk;
-  return count - first < self->chunk ? count - first : self->chunk;
+  return dsc_piece(self->request->bytes / self->element, step * self->chunk, self->chunk);
 }
 
 static dsc_slice slice_of(const two_shot *self, uint64_t step, int32_t rank) {
@@ -144,8 +143,7 @@ static bool takes(const relay *self, int32_t rank) {
 }
 
 static uint64_t piece_of(const relay *self, uint64_t step) {
-  uint64_t left = self->request->bytes - step * self->chunk;
-  return left < self->chunk ? left : self->chunk;
+  return dsc_piece(self->request->bytes, step * self->chunk, self->chunk);
 }
 
 static disco_status fill(const relay *self, uint64_t step) {
@@ -193,8 +191,7 @@ static void copy_own(const dsc_request *request) {
   const dsc_comm *comm = request->comm;
   bool places = request->print.operation == DSC_OPERATION_ALLGATHER;
   if (!places && comm->rank != 0) return;
-  char *to = request->out + (places ? (uint64_t)comm->rank * request->bytes : 0);
-  if (to != request->in) dsc_copy_from_peer(to, request->in, request->bytes);
+  dsc_copy_own(request, request->out + (places ? (uint64_t)comm->rank * request->bytes : 0));
 }
 
 disco_status dsc_staged_move(dsc_plane *plane, const dsc_request *request) {

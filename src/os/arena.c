@@ -16,6 +16,22 @@
 #include "base/memory.h"
 #include "os/cgroup.h"
 
+/* Under the address sanitizer what is not allocated may not be touched, by this process: each has shadow memory of its
+ * own, so a peer that stores into freed memory is not seen. */
+#if defined(__SANITIZE_ADDRESS__)
+#define POISONS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POISONS 1
+#endif
+#endif
+#ifdef POISONS
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, bytes) ((void)(memory), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(memory, bytes) ((void)(memory), (void)(bytes))
+#endif
+
 static uint64_t page_size(void) { return (uint64_t)sysconf(_SC_PAGESIZE); }
 
 /* ---- The mapping ---- */
@@ -154,6 +170,7 @@ struct dsc_arena_range {
   uint64_t dirty_pages; /* all */
   uint64_t idle_pages;  /* dirty ones that lie wholly in a free extent */
   uint64_t unchecked;   /* bytes of growth since the control group was last looked at */
+  uint64_t reached;     /* bytes: nothing from here on was ever given out, or poisoned */
   bool cannot_punch;    /* the kernel refused: locked memory */
 };
 
@@ -348,6 +365,7 @@ static void range_destroy(dsc_arena_range *range) {
     dsc_list_remove(first);
     free(extent_at(first));
   }
+  ASAN_UNPOISON_MEMORY_REGION(range->base, range->reached); /* the addresses may soon be another mapping's */
   dsc_arena_destroy(&range->arena);
   pthread_mutex_destroy(&range->lock);
   free(range->buckets);
@@ -472,6 +490,21 @@ static void take(dsc_arena_range *range, extent *piece, uint64_t bytes, extent *
   table_add(range, piece);
 }
 
+/* Under the address sanitizer: these bytes of a piece may be touched, its rounded end may not. */
+static void permit(dsc_arena_range *range, const extent *piece, uint64_t bytes) {
+  char *memory = range->base + piece->offset;
+  uint64_t end = piece->offset + piece->bytes, old_end = end < range->reached ? end : range->reached;
+  if (piece->offset < old_end) ASAN_UNPOISON_MEMORY_REGION(memory, old_end - piece->offset);
+  ASAN_POISON_MEMORY_REGION(memory + bytes, piece->bytes - bytes);
+  if (end > range->reached) range->reached = end;
+}
+
+/* Not all of a huge piece: its shadow takes memory even where the piece takes none. */
+static void forbid(void *memory, uint64_t bytes) {
+  const uint64_t most = (uint64_t)64 << 20;
+  ASAN_POISON_MEMORY_REGION(memory, bytes < most ? bytes : most);
+}
+
 static disco_status alloc_locked(dsc_arena_range *range, uint64_t bytes, void **ret_memory) {
   if (bytes > range->bytes) return full(range, bytes);
   uint64_t rounded = bytes == 0 ? GRAIN : (bytes + GRAIN - 1) / GRAIN * GRAIN;
@@ -484,6 +517,7 @@ static disco_status alloc_locked(dsc_arena_range *range, uint64_t bytes, void **
     if (rest == NULL) return DISCO_MEMORY;
   }
   take(range, piece, rounded, rest);
+  permit(range, piece, bytes);
   *ret_memory = range->base + piece->offset;
   return DISCO_OK;
 }
@@ -522,6 +556,7 @@ void dsc_arena_free(dsc_arena_range *range, void *memory) {
   pthread_mutex_lock(&range->lock);
   extent *piece = table_take(range, (uint64_t)((char *)memory - range->base));
   if (piece != NULL) {
+    forbid(memory, piece->bytes);
     give_back(range, piece);
     if (range->idle_pages * range->page > keep_free_bytes && !range->cannot_punch)
       punch(range, punched_down_to / range->page);

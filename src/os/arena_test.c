@@ -422,6 +422,76 @@ static void small_pieces_are_punched_when_they_add_up(void **state) {
   destroy(&arena, range);
 }
 
+/* ---- What is not allocated may not be touched ---- */
+
+#if defined(__SANITIZE_ADDRESS__)
+#define POISONS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POISONS 1
+#endif
+#endif
+#ifdef POISONS
+#include <sanitizer/asan_interface.h>
+
+static void only_what_is_allocated_may_be_touched(void **state) {
+  (void)state;
+  dsc_arena arena;
+  dsc_arena_range *range;
+  create(MIB, 2, &arena, &range);
+  char *one = alloc(range, 1001), *other = alloc(range, 4096);
+  assert_null(__asan_region_is_poisoned(one, 1001));
+  assert_ptr_equal(__asan_region_is_poisoned(one, 1024), one + 1001);
+  assert_null(__asan_region_is_poisoned(other, 4096));
+  dsc_arena_free(range, one);
+  for (int i = 0; i < 1024; i++) assert_true(__asan_address_is_poisoned(one + i));
+  assert_null(__asan_region_is_poisoned(other, 4096));
+  assert_null(__asan_region_is_poisoned(arena.base + MIB, MIB)); /* another's range is none of ours */
+  dsc_arena_free(range, other);
+  assert_ptr_equal(__asan_region_is_poisoned(other, 4096), other);
+  char *both = alloc(range, 5000); /* over the place of both, and beyond */
+  assert_ptr_equal(both, one);
+  assert_null(__asan_region_is_poisoned(both, 5000));
+  dsc_arena_free(range, both);
+  char *base = arena.base;
+  destroy(&arena, range);
+  assert_null(__asan_region_is_poisoned(base, MIB));
+}
+
+/* In a child: reads (or writes) freed memory; its report comes through the pipe. */
+static void touch_freed(bool writes, int report_fd) {
+  dsc_arena arena;
+  dsc_arena_range *range;
+  (void)dup2(report_fd, STDERR_FILENO);
+  if (dsc_arena_create(MIB, 1, &arena) != DISCO_OK || dsc_arena_range_create(&arena, 0, &range) != DISCO_OK) _exit(3);
+  volatile char *memory = alloc(range, 1000);
+  memory[999] = 1;
+  dsc_arena_free(range, (void *)(uintptr_t)memory);
+  if (writes) memory[999] = 2;
+  _exit(memory[999] == 1 ? 4 : 5);
+}
+
+static void touching_freed_memory_is_caught(void **state) {
+  (void)state;
+  for (int writes = 0; writes < 2; writes++) {
+    char report[4096] = "";
+    size_t size = 0;
+    int ends[2], status;
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) touch_freed(writes == 1, ends[1]);
+    close(ends[1]);
+    for (ssize_t got = 1; got > 0 && size<sizeof(report) - 1; size += got> 0 ? (size_t)got : 0)
+      got = read(ends[0], report + size, sizeof(report) - 1 - size);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (strstr(report, "use-after-poison") == NULL || strstr(report, writes ? "WRITE of" : "READ of") == NULL)
+      fail_msg("status %x: %s", (unsigned)status, report);
+  }
+}
+#endif
+
 /* ---- Who holds it ---- */
 
 static void the_owner_may_let_go_first(void **state) {
@@ -767,6 +837,10 @@ int main(void) {
     cmocka_unit_test(it_behaves_as_its_model),
     cmocka_unit_test(freed_memory_is_punched_out),
     cmocka_unit_test(small_pieces_are_punched_when_they_add_up),
+#ifdef POISONS
+    cmocka_unit_test(only_what_is_allocated_may_be_touched),
+    cmocka_unit_test(touching_freed_memory_is_caught),
+#endif
     cmocka_unit_test(the_owner_may_let_go_first),
     cmocka_unit_test(any_thread_may_free),
     WITH_ROOT(without_a_limit_there_is_room),

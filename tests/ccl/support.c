@@ -36,14 +36,7 @@ int ccl_main(int argc, char **argv, const char *name, const struct CMUnitTest *t
   return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
 }
 
-int scaled(int n, int least) { return n / test_scale() < least ? least : n / test_scale(); }
-
 bool chosen(uint64_t index) { return mix(4711, index) % (uint64_t)test_scale() == 0; }
-
-void sleep_ms(int ms) {
-  struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
-  while (nanosleep(&time, &time) != 0 && errno == EINTR) continue;
-}
 
 /* ---- Sessions ---- */
 
@@ -94,27 +87,6 @@ void end_lost_session(disco_session *session) {
 void sync_all(disco_session *session) { expect_ok(disco_session_sync(session, DISCO_ALL_WORKERS, WORK_MS)); }
 
 /* ---- Checks ---- */
-
-void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line) {
-  if (got == wanted) return;
-  print_error("%s\n  gave status %d (%s), not %d (%s)\n  last error: %s\n", expression, got, disco_status_kind(got),
-              wanted, disco_status_kind(wanted), disco_last_error_text());
-  _fail(file, line);
-}
-
-void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line) {
-  disco_error_info error = {.struct_size = sizeof(error), .kind = "none"};
-  if (got != DISCO_OK && disco_last_error(&error) == DISCO_OK && strcmp(error.kind, kind) == 0) return;
-  print_error("%s\n  gave status %d and a %s, not a %s\n  last error: %s\n", expression, got, error.kind, kind,
-              got == DISCO_OK ? "" : disco_last_error_text());
-  _fail(file, line);
-}
-
-void check_says(const char *part, const char *file, int line) {
-  if (strstr(disco_last_error_text(), part) != NULL) return;
-  print_error("the last error does not say \"%s\":\n  %s\n", part, disco_last_error_text());
-  _fail(file, line);
-}
 
 bool says_number(const char *text, int64_t number) {
   for (const char *at = text; *at != '\0';) {

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "ccl/expected.h"
+#include "common/checks.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 #include "ffi/value.h"
@@ -40,10 +41,8 @@ bool is_ref(void);
 enum { MEMORY_OURS, MEMORY_FOREIGN, MEMORY_MIXED };
 int memory_of_mode(void);
 
-int scaled(int n, int least);
 /* True for all cases, under sanitizers (DISCO_TEST_SCALE = n) for every n-th one, spread by a hash. */
 bool chosen(uint64_t index);
-void sleep_ms(int ms);
 
 /* ---- Sessions ---- */
 
@@ -62,15 +61,8 @@ void sync_all(disco_session *session);
 
 /* ---- Checks ---- */
 
-void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line);
-#define expect_ok(call) check_status((call), DISCO_OK, #call, __FILE__, __LINE__)
-#define expect_status(status, call) check_status((call), (status), #call, __FILE__, __LINE__)
-/* It fails with an error of this kind, as a Python user would see it. */
-void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line);
-#define expect_kind(kind, call) check_kind((call), (kind), #call, __FILE__, __LINE__)
-/* This thread's last error contains the text; its message, which is one sentence, contains the number as a word. */
-void check_says(const char *part, const char *file, int line);
-#define expect_says(part) check_says((part), __FILE__, __LINE__)
+/* expect_ok, expect_status, expect_kind and expect_says: common/checks.h. This one: its message, which is one sentence,
+ * contains the number as a word. */
 void check_names(int64_t number, const char *file, int line);
 #define expect_names(number) check_names((number), __FILE__, __LINE__)
 bool says_number(const char *text, int64_t number);

@@ -17,13 +17,6 @@ static inline int be_worker(int argc, char **argv) {
   return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]) == DISCO_OK ? 0 : 9;
 }
 
-/* DISCO_TEST_SCALE: by how much counts are divided; at least 1. */
-static inline int test_scale(void) {
-  const char *text = getenv("DISCO_TEST_SCALE");
-  const int n = text != NULL ? atoi(text) : 1;
-  return n > 0 ? n : 1;
-}
-
 /* Call a global function; -1 with an error raised. */
 static inline int call_global(const char *name, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *ret_result) {
   const TVMFFIByteArray key = {name, strlen(name)};

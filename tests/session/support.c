@@ -57,13 +57,6 @@ int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, vo
   return failed + check_pools() + check_channel_workers();
 }
 
-int scaled(int n, int least) {
-  const char *text = getenv("DISCO_TEST_SCALE");
-  int scale = text != NULL ? atoi(text) : 1;
-  n /= scale > 0 ? scale : 1;
-  return n < least ? least : n;
-}
-
 void register_function(const char *name, TVMFFISafeCallType function) {
   if (disco_register_function(name, function, NULL, NULL, false) == DISCO_OK) return;
   (void)fprintf(stderr, "cannot register %s: %s\n", name, disco_last_error_text());
@@ -116,29 +109,6 @@ void end_session(disco_session *session) {
   expect_ok(disco_session_shutdown(session));
   disco_session_unref(session);
   if (session_mode() == IN_CHANNEL) await_channel_workers(session);
-}
-
-/* ---- Checks ---- */
-
-void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line) {
-  if (got == wanted) return;
-  print_error("%s\n  gave status %d (%s), not %d (%s)\n  last error: %s\n", expression, got, disco_status_kind(got),
-              wanted, disco_status_kind(wanted), disco_last_error_text());
-  _fail(file, line);
-}
-
-void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line) {
-  disco_error_info error = {.struct_size = sizeof(error), .kind = "none"};
-  if (got != DISCO_OK && disco_last_error(&error) == DISCO_OK && strcmp(error.kind, kind) == 0) return;
-  print_error("%s\n  gave status %d and a %s, not a %s\n  last error: %s\n", expression, got, error.kind, kind,
-              disco_last_error_text());
-  _fail(file, line);
-}
-
-void check_says(const char *part, const char *file, int line) {
-  if (strstr(disco_last_error_text(), part) != NULL) return;
-  print_error("the last error does not say \"%s\":\n  %s\n", part, disco_last_error_text());
-  _fail(file, line);
 }
 
 /* ---- Values ---- */
@@ -378,11 +348,6 @@ void gate_hold(gate *self, disco_session *session, int32_t worker) {
     if (!done) sleep_ms(1);
   }
   assert_true(done);
-}
-
-void sleep_ms(int ms) {
-  struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
-  while (nanosleep(&time, &time) != 0 && errno == EINTR) continue;
 }
 
 int await_count(_Atomic int *counter, int wanted) {

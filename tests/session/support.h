@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "common/checks.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 #include "ffi/value.h"
@@ -51,9 +52,6 @@ int run_suite(const char *name, const struct CMUnitTest *tests, size_t count, vo
 #define RUN_SUITE(tests, register_more) \
   run_suite(__FILE__, (tests), sizeof(tests) / sizeof((tests)[0]), (register_more))
 
-/* n divided by DISCO_TEST_SCALE, at least `least`. */
-int scaled(int n, int least);
-
 /* Register a worker function; fails the program when the name is taken. */
 void register_function(const char *name, TVMFFISafeCallType function);
 
@@ -73,16 +71,7 @@ int32_t sharing(int32_t workers);
 
 /* ---- Checks ---- */
 
-void check_status(disco_status got, disco_status wanted, const char *expression, const char *file, int line);
-void check_kind(disco_status got, const char *kind, const char *expression, const char *file, int line);
-void check_says(const char *part, const char *file, int line);
-#define expect_ok(call) check_status((call), DISCO_OK, #call, __FILE__, __LINE__)
-#define expect_status(status, call) check_status((call), (status), #call, __FILE__, __LINE__)
-/* It fails with an error of this kind: what a worker's command failed with. */
-#define expect_kind(kind, call) check_kind((call), (kind), #call, __FILE__, __LINE__)
-/* This thread's last error contains `part`. */
-#define expect_says(part) check_says((part), __FILE__, __LINE__)
-/* Both at once. */
+/* expect_ok, expect_status, expect_kind and expect_says: common/checks.h. This: status and text at once. */
 #define expect_refused(status, part, call) (expect_status((status), (call)), expect_says(part))
 
 /* ---- Values ---- */
@@ -152,7 +141,6 @@ void gate_hold(gate *self, disco_session *session, int32_t worker);
 
 /* Wait until *counter is at least `wanted`; returns what it is. */
 int await_count(_Atomic int *counter, int wanted);
-void sleep_ms(int ms);
 
 /* ---- foreign.c: a pool that knows only pipes, and what this program does as a worker ---- */
 

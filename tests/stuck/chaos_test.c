@@ -16,11 +16,6 @@ typedef struct {
   uint64_t batch;
 } game;
 
-static uint64_t number_of(const char *variable, uint64_t otherwise) {
-  const char *text = getenv(variable);
-  return text != NULL ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static int draw(game *self, int n) {
   self->state = mix(self->state, 99);
   return (int)(self->state % (uint64_t)n);

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/workers.h"
@@ -195,14 +197,39 @@ static int compare(const trial *self) {
   return 0;
 }
 
-static int once(const task *what, const disco_worker_info *me) {
+static int64_t clock_ns(clockid_t which) {
+  struct timespec now;
+  (void)clock_gettime(which, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Up to now, of the calling thread. */
+static cost cost_now(void) {
+  struct rusage usage;
+  (void)getrusage(RUSAGE_THREAD, &usage);
+  return (cost){clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_THREAD_CPUTIME_ID), usage.ru_nvcsw, usage.ru_nivcsw};
+}
+
+static void add_cost(cost *sum, const cost *from, const cost *to) {
+  sum->wall_ns += to->wall_ns - from->wall_ns;
+  sum->cpu_ns += to->cpu_ns - from->cpu_ns;
+  sum->slept += to->slept - from->slept;
+  sum->preempted += to->preempted - from->preempted;
+}
+
+/* `sum`: what the calls cost, or NULL. */
+static int once(const task *what, const disco_worker_info *me, int64_t late_us, cost *sum) {
   trial self = {.task = *what, .me = *me};
   const bool compares = what->how == GOOD;
   if (trial_init(&self) != 0) {
     trial_fini(&self, false);
     return -1;
   }
+  if (late_us > 0) sleep_us(late_us);
+  const cost before = cost_now();
   const disco_status status = run(&self);
+  const cost after = cost_now();
+  if (sum != NULL) add_cost(sum, &before, &after);
   int rc = status == DISCO_OK ? 0 : raise_last();
   if (rc == 0 && compares) rc = compare(&self);
   trial_fini(&self, status != DISCO_OK);
@@ -221,15 +248,23 @@ static int misbehave(task *what) {
   return 0;
 }
 
+/* The first arguments; -1 with an error raised. */
+static int read_task(const TVMFFIAny *args, int32_t num_args, task *ret_task, disco_worker_info *ret_me) {
+  int64_t fields[TASK_FIELDS];
+  *ret_me = (disco_worker_info){.struct_size = sizeof(*ret_me)};
+  if (num_args < TASK_FIELDS || disco_worker_get_info(ret_me) != DISCO_OK)
+    return disco_raise("RuntimeError", "no task");
+  for (int i = 0; i < TASK_FIELDS; i++) fields[i] = args[i].v_int64;
+  memcpy(ret_task, fields, sizeof(*ret_task));
+  return 0;
+}
+
 static int work(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
-  int64_t fields[TASK_FIELDS];
   task what;
-  disco_worker_info me = {.struct_size = sizeof(me)};
+  disco_worker_info me;
   *result = dsc_none();
-  if (num_args != TASK_FIELDS || disco_worker_get_info(&me) != DISCO_OK) return disco_raise("RuntimeError", "no task");
-  for (int i = 0; i < TASK_FIELDS; i++) fields[i] = args[i].v_int64;
-  memcpy(&what, fields, sizeof(what));
+  if (read_task(args, num_args, &what, &me) != 0) return -1;
   if (empty_graves())
     return disco_raise("AssertionError", "somebody stored into memory that worker %d had left with", me.worker_id);
   if (what.who == me.worker_id && what.how != GOOD) {
@@ -238,9 +273,24 @@ static int work(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *
   }
   arm(me.worker_id, &what);
   int rc = 0;
-  for (int64_t i = 0; rc == 0 && i < what.times; i++, what.seed++) rc = once(&what, &me);
+  for (int64_t i = 0; rc == 0 && i < what.times; i++, what.seed++) rc = once(&what, &me, 0, NULL);
   disarm();
   return rc;
+}
+
+static int cost_of_work(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  task what;
+  disco_worker_info me;
+  cost sum = {0};
+  *result = dsc_none();
+  if (num_args != TASK_FIELDS + 2) return disco_raise("RuntimeError", "who is late?");
+  if (read_task(args, num_args, &what, &me) != 0) return -1;
+  const int64_t late_us = args[TASK_FIELDS].v_int64 == me.worker_id ? args[TASK_FIELDS + 1].v_int64 : 0;
+  int rc = 0;
+  for (int64_t i = 0; rc == 0 && i < what.times; i++, what.seed++) rc = once(&what, &me, late_us, &sum);
+  const TVMFFIAny numbers[] = {dsc_int(sum.wall_ns), dsc_int(sum.cpu_ns), dsc_int(sum.slept), dsc_int(sum.preempted)};
+  return rc == 0 ? call_global("ffi.Shape", numbers, 4, result) : rc;
 }
 
 static int gate(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
@@ -292,6 +342,7 @@ static int steps(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny 
 
 void register_functions(void) {
   disco_status status = disco_register_function("stuck.work", work, NULL, NULL, false);
+  if (status == DISCO_OK) status = disco_register_function("stuck.cost", cost_of_work, NULL, NULL, false);
   if (status == DISCO_OK) status = disco_register_function("stuck.gate", gate, NULL, NULL, false);
   if (status == DISCO_OK) status = disco_register_function("stuck.pid", own_pid, NULL, NULL, false);
   if (status == DISCO_OK) status = disco_register_function("stuck.steps", steps, NULL, NULL, false);

@@ -1,16 +1,10 @@
-/* A worker process ends itself, by SIGKILL, at every named point of every operation in every way: the call is told that
- * the session is lost, by whom and how; the others come home, nothing is left behind. */
+/* A worker process ends itself, by SIGKILL, at every named point of every operation in every way (with many workers: at
+ * some of them): the call is told that the session is lost, by whom and how; the others come home, nothing is left
+ * behind. */
 #include <signal.h>
 #include <stdio.h>
 
 #include "stuck/support.h"
-
-static const char *const operation_names[] = {"allreduce", "allgather", "broadcast", "scatter", "gather", "transfer"};
-static const char *const way_names[] = {
-#define WAY_NAME(name, text, tune, ccl) text,
-    WAY_LIST(WAY_NAME)
-#undef WAY_NAME
-};
 
 static void expect_lost(disco_session *session, int32_t worker, disco_status status) {
   const disco_error_info error = last_error();
@@ -27,7 +21,7 @@ static void expect_lost(disco_session *session, int32_t worker, disco_status sta
 }
 
 /* Tensors of the arena go directly, others are staged: both ways are there without a setting. */
-static memory memory_for(way which, int turn) { return which == DIRECT || turn % 2 ? ARENA : turn % 4 ? HEAP : PAGES; }
+static memory memory_for(way which, int turn) { return is_direct(which) || turn % 2 ? ARENA : turn % 4 ? HEAP : PAGES; }
 
 static void kill_at(const scene *where, operation op, int turn, int32_t victim, int at) {
   say_case("%s, %s, p = %d in %d groups, worker %d killed at %s, turn %d", operation_names[op], way_names[where->way],
@@ -73,6 +67,7 @@ static void kills(void **state) {
     for (int op = 0; op < OPERATIONS; op++) {
       scene where = *at_scene;
       bool seen[MAX_WORKERS][POINTS];
+      if (!has_way((operation)op, (way)i)) continue;
       where.way = (way)i;
       discover(&where, (operation)op, seen);
       for (int32_t w = 0; w < where.workers; w++) /* the others never wait for the last one then */
@@ -89,18 +84,28 @@ static void kills(void **state) {
     }
 }
 
+static void some_kills(void **state) {
+  scene where = *(const scene *)*state;
+  for (int i = 0; i < scaled(48, 6); i++) {
+    const spot it = draw_spot(&where, (uint64_t)i);
+    where.way = it.way;
+    kill_at(&where, it.operation, i, it.victim, it.at);
+  }
+}
+
 static scene two = {.processes = true, .workers = 2, .groups = 1},
              three = {.processes = true, .workers = 3, .groups = 1},
              five = {.processes = true, .workers = 5, .groups = 1},
-             groups = {.processes = true, .workers = 4, .groups = 2};
+             groups = {.processes = true, .workers = 4, .groups = 2},
+             seven = {.processes = true, .workers = 7, .groups = 1},
+             eight = {.processes = true, .workers = 8, .groups = 1},
+             quads = {.processes = true, .workers = 8, .groups = 2};
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-#define AT(where) {"kills, " #where, kills, NULL, NULL, &(where)}
-      AT(two),
-      AT(three),
-      AT(five),
-      AT(groups),
+#define AT(test, where) {#test ", " #where, test, NULL, NULL, &(where)}
+      AT(kills, two),        AT(kills, three),      AT(kills, five),       AT(kills, groups),
+      AT(some_kills, seven), AT(some_kills, eight), AT(some_kills, quads),
   };
   return stuck_main(argc, argv, "stuck.kills", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -6,13 +6,6 @@
 
 #include "stuck/support.h"
 
-static const char *const operation_names[] = {"allreduce", "allgather", "broadcast", "scatter", "gather", "transfer"};
-static const char *const way_names[] = {
-#define WAY_NAME(name, text, tune, ccl) text,
-    WAY_LIST(WAY_NAME)
-#undef WAY_NAME
-};
-
 static bool ever_seen[POINTS];
 
 static task middle(const scene *where, operation op, int turn, int32_t target, int at) {
@@ -41,7 +34,7 @@ static void name_case(const scene *where, const task *it, const char *what) {
 static void expect_the_others_to_give_up(const scene *where, const task *it, const bool *began) {
   const int32_t ranks = where->workers / where->groups, first = (int32_t)it->target / ranks * ranks;
   const bool needs_all = it->operation == ALLREDUCE || it->operation == ALLGATHER;
-  const bool stands_before = it->point == AT_BEGIN || (where->way == DIRECT && it->point == AT_BEFORE_FINISHED);
+  const bool stands_before = it->point == AT_BEGIN || (is_direct(where->way) && it->point == AT_BEFORE_FINISHED);
   if (!needs_all || !stands_before) return;
   for (int32_t i = first; i < first + ranks; i++) {
     if (i == it->target || !began[i] || wait_abort_of(i, BOUND_MS)) continue; /* else it skipped the command */
@@ -97,6 +90,7 @@ static void at_every_point(const scene *where, one_case run, int places, int sha
   int turn = 0;
   for (int op = 0; op < OPERATIONS; op++) {
     bool seen[MAX_WORKERS][POINTS];
+    if (!has_way((operation)op, where->way)) continue;
     discover(where, (operation)op, seen);
     for (int at = 0; at < POINTS; at++) {
       int done = 0;
@@ -146,7 +140,7 @@ static void lose_patience(disco_session *session, const scene *where, const task
 
 static void patience_ends(void **state) {
   const scene *at = *state;
-  const way ways[] = {ONESHOT, DIRECT, STAGED, REF};
+  const way ways[] = {ONESHOT, DIRECT, PUSH, STAGED, REF};
   for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
     scene where = *at;
     where.way = ways[i];

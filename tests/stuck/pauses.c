@@ -164,3 +164,21 @@ void discover(const scene *what, operation op, bool seen[MAX_WORKERS][POINTS]) {
     for (int p = 0; p < POINTS; p++) seen[i][p] = atomic_load(&passed[i][p]);
   close_scene(session);
 }
+
+spot draw_spot(const scene *where, uint64_t index) {
+  uint64_t draw = mix(number_of("DISCO_STUCK_SEED", 1) << 32 | (uint64_t)where->workers, index);
+  spot found = {.operation = (operation)(index % OPERATIONS), .way = (way)(draw % WAYS), .at = POINTS};
+  while (!has_way(found.operation, found.way)) found.way = (way)((found.way + 1) % WAYS);
+  scene like = *where;
+  bool seen[MAX_WORKERS][POINTS];
+  like.way = found.way;
+  discover(&like, found.operation, seen);
+  for (int tries = 0; tries < 1000; tries++) {
+    draw = mix(draw, 2);
+    found.victim = 1 + (int32_t)(draw % (uint64_t)(where->workers - 1));
+    found.at = (int)((draw >> 32) % POINTS);
+    if (found.at != AT_ABORTED && seen[found.victim][found.at]) break;
+  }
+  assert_true(seen[found.victim][found.at]);
+  return found;
+}

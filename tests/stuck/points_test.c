@@ -4,13 +4,7 @@
 
 #include "stuck/support.h"
 
-static const char *const operation_names[] = {"allreduce", "allgather", "broadcast", "scatter", "gather", "transfer"};
 static const char *const how_names[] = {"good", "raise", "skip", "size", "other", "group"};
-static const char *const way_names[] = {
-#define WAY_NAME(name, text, tune, ccl) text,
-    WAY_LIST(WAY_NAME)
-#undef WAY_NAME
-};
 
 typedef struct {
   scene scene;
@@ -137,6 +131,7 @@ static void run_scene(const scene *where, int share) {
           self.point = points[p];
           self.turn++;
           choose_places(&self, ranks, first);
+          if (!has_way((operation)op, where->way)) continue;
           if (h == GROUP && (where->groups == 1 || op == TRANSFER)) continue;
           if (op == TRANSFER && (h == SKIP || h == OTHER)) continue; /* may be sent later: tangles_test.c */
           if (op == TRANSFER && self.target > first + 1 && self.who < self.target && self.who != self.target) continue;

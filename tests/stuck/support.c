@@ -25,8 +25,6 @@ int stuck_main(int argc, char **argv, const char *name, const struct CMUnitTest 
   return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
 }
 
-int scaled(int n, int least) { return n / test_scale() < least ? least : n / test_scale(); }
-
 uint64_t mix(uint64_t a, uint64_t b) {
   uint64_t word = (a + 0x9e3779b97f4a7c15u) ^ b * 0xbf58476d1ce4e5b9u;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
@@ -34,13 +32,13 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return word ^ word >> 31;
 }
 
-bool chosen(uint64_t index, int share, int less) {
-  return mix(17, index) % (uint64_t)(test_scale() == 1 ? share : share * less) == 0;
+uint64_t number_of(const char *variable, uint64_t otherwise) {
+  const char *text = getenv(variable);
+  return text != NULL ? strtoull(text, NULL, 10) : otherwise;
 }
 
-void sleep_us(int64_t us) {
-  struct timespec time = {us / 1000000, (long)(us % 1000000) * 1000};
-  while (nanosleep(&time, &time) != 0 && errno == EINTR) continue;
+bool chosen(uint64_t index, int share, int less) {
+  return mix(17, index) % (uint64_t)(test_scale() == 1 ? share : share * less) == 0;
 }
 
 int64_t now_ms(void) {
@@ -52,11 +50,23 @@ int64_t now_ms(void) {
 /* ---- Tasks ---- */
 
 static const struct {
-  const char *text, *tune, *ccl;
+  const char *tune, *ccl;
 } ways[WAYS] = {
-#define WAY_ROW(name, text, tune, ccl) {text, tune, ccl},
+#define WAY_ROW(name, text, tune, ccl) {tune, ccl},
     WAY_LIST(WAY_ROW)
 #undef WAY_ROW
+};
+
+const char *const way_names[WAYS] = {
+#define WAY_NAME(name, text, tune, ccl) text,
+    WAY_LIST(WAY_NAME)
+#undef WAY_NAME
+};
+
+const char *const operation_names[OPERATIONS] = {
+#define OPERATION_NAME(name, text) text,
+    OPERATION_LIST(OPERATION_NAME)
+#undef OPERATION_NAME
 };
 
 static int64_t count_of(operation op, way which, int32_t ranks, int64_t seed) {
@@ -71,7 +81,7 @@ static int64_t count_of(operation op, way which, int32_t ranks, int64_t seed) {
 task task_of(operation op, way which, int32_t ranks, int64_t seed) {
   return (task){.operation = op,
                 .count = count_of(op, which, ranks, seed),
-                .in_place = seed >> 1 & 1,
+                .in_place = which != PUSH && (seed >> 1 & 1) != 0,
                 .seed = seed,
                 .memory = HEAP,
                 .who = NOBODY,
@@ -119,11 +129,15 @@ static disco_status call(disco_session *session, const char *name, const TVMFFIA
   return status;
 }
 
-disco_status try_post(disco_session *session, const task *what) {
+static void pack_task(const task *what, TVMFFIAny ret_args[TASK_FIELDS]) {
   int64_t fields[TASK_FIELDS];
-  TVMFFIAny args[TASK_FIELDS];
   memcpy(fields, what, sizeof(fields));
-  for (int i = 0; i < TASK_FIELDS; i++) args[i] = dsc_int(fields[i]);
+  for (int i = 0; i < TASK_FIELDS; i++) ret_args[i] = dsc_int(fields[i]);
+}
+
+disco_status try_post(disco_session *session, const task *what) {
+  TVMFFIAny args[TASK_FIELDS];
+  pack_task(what, args);
   return call(session, "stuck.work", args, TASK_FIELDS, NULL);
 }
 
@@ -139,6 +153,25 @@ void post_steps(disco_session *session, const step *steps, size_t count) {
     args[i * 4 + 3] = dsc_int(steps[i].count);
   }
   OK(session, call(session, "stuck.steps", args, (int32_t)(count * 4), NULL));
+}
+
+void measure_cost(disco_session *session, const task *what, int64_t late, int64_t late_us, cost *ret_costs) {
+  TVMFFIAny args[TASK_FIELDS + 2];
+  disco_dref *result = NULL;
+  pack_task(what, args);
+  args[TASK_FIELDS] = dsc_int(late);
+  args[TASK_FIELDS + 1] = dsc_int(late_us);
+  OK(session, call(session, "stuck.cost", args, TASK_FIELDS + 2, &result));
+  SYNC_OK(session);
+  for (int32_t i = 0; i < disco_session_num_workers(session); i++) {
+    TVMFFIAny value = dsc_none();
+    OK(session, disco_debug_get(result, i, BOUND_MS, &value));
+    assert_int_equal(value.type_index, kTVMFFIShape);
+    const int64_t *numbers = ((const TVMFFIShapeCell *)(value.v_obj + 1))->data;
+    ret_costs[i] = (cost){numbers[0], numbers[1], numbers[2], numbers[3]};
+    dsc_value_drop(&value);
+  }
+  disco_dref_unref(result);
 }
 
 void post_gate(disco_session *session, int32_t who) {

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 #include <sys/types.h>
 
+#include "common/checks.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 
@@ -24,12 +25,13 @@ enum { BOUND_MS = 5000, MAX_WORKERS = 8 };
 
 /* ---- The ways that data takes ---- */
 
-/* X(NAME, "text", "DISCO_CCL_TUNE", "data plane") */
-#define WAY_LIST(X)                      \
-  X(INLINE, "inline", "", "cpu")         \
-  X(ONESHOT, "one-shot", "", "cpu")      \
-  X(DIRECT, "direct", "", "cpu")         \
-  X(STAGED, "staged", "direct=0", "cpu") \
+/* X(NAME, "text", "DISCO_CCL_TUNE", "data plane"). PUSH: out of place, past the caches into everybody's output. */
+#define WAY_LIST(X)                                         \
+  X(INLINE, "inline", "", "cpu")                            \
+  X(ONESHOT, "one-shot", "", "cpu")                         \
+  X(DIRECT, "direct", "staged_move=0", "cpu")               \
+  X(PUSH, "pushed", "push_bytes=4096,staged_move=0", "cpu") \
+  X(STAGED, "staged", "direct=0", "cpu")                    \
   X(REF, "ref", "", "ref")
 typedef enum {
 #define WAY_ENUM(name, text, tune, ccl) name,
@@ -37,8 +39,27 @@ typedef enum {
 #undef WAY_ENUM
       WAYS
 } way;
+extern const char *const way_names[WAYS];
+/* Between the tensors: where all can reach them. */
+static inline bool is_direct(way which) { return which == DIRECT || which == PUSH; }
 
-typedef enum { ALLREDUCE, ALLGATHER, BROADCAST, SCATTER, GATHER, TRANSFER, OPERATIONS } operation;
+/* X(NAME, "text"). TRANSFER: a chain of sends and receives through all ranks. */
+#define OPERATION_LIST(X)   \
+  X(ALLREDUCE, "allreduce") \
+  X(ALLGATHER, "allgather") \
+  X(BROADCAST, "broadcast") \
+  X(SCATTER, "scatter")     \
+  X(GATHER, "gather")       \
+  X(TRANSFER, "transfer")
+typedef enum {
+#define OPERATION_ENUM(name, text) name,
+  OPERATION_LIST(OPERATION_ENUM)
+#undef OPERATION_ENUM
+      OPERATIONS
+} operation;
+extern const char *const operation_names[OPERATIONS];
+/* Only an allreduce is pushed: any other operation goes the direct way then. */
+static inline bool has_way(operation op, way which) { return which != PUSH || op == ALLREDUCE; }
 
 /* ---- The named points ---- */
 
@@ -113,6 +134,12 @@ typedef struct {
 void post_steps(disco_session *session, const step *steps, size_t count);
 #define STEPS(session, ...) \
   post_steps((session), (const step[]){__VA_ARGS__}, sizeof((const step[]){__VA_ARGS__}) / sizeof(step))
+/* "stuck.cost": the operation so many times, each time with new tensors; worker `late`, if any, sleeps before each.
+ * What each worker spent inside the calls. */
+typedef struct {
+  int64_t wall_ns, cpu_ns, slept, preempted; /* switches to sleep; all others, also those of yields */
+} cost;
+void measure_cost(disco_session *session, const task *what, int64_t late, int64_t late_us, cost *ret_costs);
 /* "stuck.gate": worker `who` waits for the gate, then raises. */
 void post_gate(disco_session *session, int32_t who);
 disco_status sync_for(disco_session *session, int64_t ms);
@@ -135,6 +162,16 @@ bool has_passed(int32_t worker, point at);
 /* Which points each worker passes in this operation of this way. Sets seen[worker][point]. In a thread session that it
  * opens. */
 void discover(const scene *what, operation op, bool seen[MAX_WORKERS][POINTS]);
+
+/* The index-th of a draw of cases for many workers, where all of them would take minutes: each operation in turn, the
+ * way, the point and the worker process that passes it from DISCO_STUCK_SEED. ABORTED is never drawn. */
+typedef struct {
+  way way;
+  operation operation;
+  int32_t victim;
+  int at;
+} spot;
+spot draw_spot(const scene *where, uint64_t index);
 
 /* ---- Checks ---- */
 
@@ -160,11 +197,11 @@ void check_recovers(disco_session *session, const task *like, bool told);
 /* ---- Running ---- */
 
 int stuck_main(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t count);
-int scaled(int n, int least);
 /* True for one in `share` cases, spread by a hash; when tests are scaled down for one in `share` times `less`. */
 bool chosen(uint64_t index, int share, int less);
 uint64_t mix(uint64_t a, uint64_t b);
-void sleep_us(int64_t us);
+/* A number of the environment. */
+uint64_t number_of(const char *variable, uint64_t otherwise);
 int64_t now_ms(void);
 
 void register_functions(void);

@@ -150,7 +150,7 @@ static void nobody_comes(void **state) {
       it.gated = 1;
       it.how = RAISE; /* when it comes at last */
       it.memory = PAGES;
-      if (!chosen((uint64_t)(op * 31 + i), 2, 2)) continue;
+      if (!has_way((operation)op, where.way) || !chosen((uint64_t)(op * 31 + i), 2, 2)) continue;
       say_case("worker %d never comes to operation %d of way %d", late, op, i);
       reset_pauses();
       post(session, &it);

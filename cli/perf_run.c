@@ -90,11 +90,15 @@ static disco_status run_row(perf_run *run, perf_op op, int type, uint64_t wanted
   return status;
 }
 
+/* Sizes that have no whole element for each part are left out; if all are such, the smallest that has is run. */
 static disco_status run_sizes(perf_run *run, perf_op op, int type) {
   const perf_options *options = run->options;
   disco_status status = DISCO_OK;
-  for (uint64_t bytes = options->min_bytes; status == DISCO_OK && bytes <= options->max_bytes;) {
-    status = run_row(run, op, type, bytes);
+  const uint64_t least = (uint64_t)perf_parts(op, perf_ranks(options)) * (uint64_t)perf_types[type].bytes;
+  uint64_t bytes = options->min_bytes;
+  while (bytes < least && bytes <= options->max_bytes / options->factor) bytes *= options->factor;
+  while (status == DISCO_OK) {
+    status = run_row(run, op, type, bytes < least ? least : bytes);
     if (ferror(stdout) || bytes > options->max_bytes / options->factor) break;
     bytes *= options->factor;
   }

@@ -45,9 +45,20 @@ DISCO_API const char *disco_version(void);
 
 /* Both are TVM-FFI objects: a pointer to one is its TVMFFIObjectHandle and may be put into a TVMFFIAny (v_obj) with the
  * object's own type index. Type keys: runtime.disco.Session (and ThreadedSession), runtime.disco.DRef (static index
- * 114; int64 reg_id and the session pointer stand at offsets 24 and 32). Both are counted. */
+ * DISCO_TYPE_DREF; int64 reg_id and the session pointer stand at offsets 24 and 32). Both are counted. */
 typedef struct disco_session disco_session;
 typedef struct disco_dref disco_dref;
+
+enum { DISCO_TYPE_DREF = 114 };
+
+/* A DRef as an argument of disco_call(), borrowed: workers get what its register holds there. */
+static inline TVMFFIAny disco_dref_arg(disco_dref *dref) {
+  TVMFFIAny value;
+  value.type_index = DISCO_TYPE_DREF;
+  value.zero_padding = 0;
+  value.v_obj = (TVMFFIObject *)(void *)dref;
+  return value;
+}
 
 /* The commands, with the numbers of TVM's DiscoAction. */
 #define DISCO_ACTION_LIST(X) \
@@ -198,8 +209,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_call(disco_session *session, disco_d
 DISCO_API DISCO_MUST_USE disco_status disco_call_packed(disco_session *session, const TVMFFIAny *packed,
                                                         int32_t num_packed, disco_dref **ret_result);
 
-/* A DRef (owned by the caller) to a new register that holds `value` on every worker. Objects by reference. Posted, not
- * waited for. DISCO_TYPE for a DRef or a DLTensor pointer. */
+/* A DRef (owned by the caller) to a new register that holds `value` on every worker. Objects by reference: worker
+ * threads all have the one object, as they have of one that is passed as an argument (all may send a tensor in a
+ * collective, but not receive into it: disco/worker.h), worker processes a copy each. Posted, not waited for.
+ * DISCO_TYPE for a DRef or a DLTensor pointer. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_put(disco_session *session, const TVMFFIAny *value,
                                                         disco_dref **ret_dref);
 
@@ -272,9 +285,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_session_debug_set(disco_session *ses
 
 /* Start the collectives `name` on every worker: calls the global function runtime.disco.<name>.init_ccl(session,
  * Shape(device_ids)) on this thread. DISCO_VALUE when there is none, with the names that exist. "cpu" is the library's
- * own (disco/worker.h, Collectives), "ref" its slow reference: both take one device id for each worker and use only
- * their number, and wait until every worker has it; DISCO_RUNTIME names a worker that shares no memory with the others,
- * and why. Once in a session. */
+ * own (disco/worker.h, Collectives), "ref" its slow reference: both take one device id for each worker (DISCO_VALUE
+ * with both numbers) and use only their number, and wait until every worker has it; DISCO_RUNTIME names a worker that
+ * shares no memory with the others, and why, or the data plane that was started before: one in a session, once. An
+ * error of another data plane's init function is DISCO_RAISED. */
 DISCO_API DISCO_MUST_USE disco_status disco_session_init_ccl(disco_session *session, const char *name,
                                                              const int64_t *device_ids, int32_t num_device_ids);
 

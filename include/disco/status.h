@@ -24,8 +24,8 @@ extern "C" {
 #define DISCO_PRINTF(fmt, first)
 #endif
 
-/* name, value, kind as TVM-FFI and Python see it, meaning. The one list: the enum, the kind table and docs/errors.md
- * come from it. */
+/* name, value, kind as TVM-FFI and Python see it, meaning. The one list, from which the enum and the table of
+ * kinds are made; docs/errors.md tells how to read an error. */
 #define DISCO_STATUS_LIST(X)                                                                                      \
   X(OK, 0, "", "no error")                                                                                        \
   X(TYPE, 1, "TypeError", "wrong number or type of arguments, or an object that cannot travel")                   \

@@ -71,7 +71,40 @@ DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const in
  * be reduced; DISCO_COLLECTIVE: the members called different functions, sizes, dtypes or kinds (both are shown), or a
  * member raised, died or went past the collective; DISCO_TIMEOUT: option collective_timeout_ms. Nobody waits for ever.
  * The sentence says that no byte of a tensor has moved, or that `recv` is undefined. The session works on once the
- * error was told, without a new init_ccl. */
+ * error was told, without a new init_ccl.
+ *
+ * One tensor on several workers. Worker threads get the very object that the controller put into the session or passed
+ * as an argument. All of them may send it; none may receive into it while another sends it or receives into it, also in
+ * place: give each worker a tensor of its own (runtime.disco.empty). An allreduce of more than 56 bytes that receives
+ * into what another worker sends is DISCO_VALUE and names both; a smaller one and the other operations do not look, and
+ * may leave wrong data.
+ *
+ * Controllers call the same by name, with DRefs as arguments (disco_dref_arg() of disco/disco.h). A shape is an
+ * ffi.Shape or an array of ints; a kind an ffi.Shape of one number of disco_reduce_kind, or an int; a bool may be an
+ * int, a dtype or device its text ("float32", "cpu:0"). Each returns None but where it says so. Wrong arguments are a
+ * TypeError that names the parameter, text that is no dtype or device a ValueError.
+ *
+ *   runtime.disco.empty(shape, dtype, device, worker0_only: bool, in_group: bool) -> Tensor
+ *     of each worker's own, uninitialised, 64-byte aligned; device None: the worker's own; with worker0_only None
+ *     but on worker 0, or with in_group too but on the first worker of each group
+ *   runtime.disco.allreduce(send: Tensor, kind, in_group: bool, recv: Tensor)
+ *   runtime.disco.allgather(send: Tensor, in_group: bool, recv: Tensor)
+ *   runtime.disco.broadcast_from_worker0(send: Tensor, in_group: bool, recv: Tensor)
+ *   runtime.disco.scatter_from_worker0(send: Tensor, in_group: bool, recv: Tensor)
+ *   runtime.disco.gather_to_worker0(send: Tensor, in_group: bool, recv: Tensor)
+ *     in broadcast and scatter the send, in gather the recv of others than the root is ignored, whatever it is
+ *   runtime.disco.send_to_worker(send: Tensor, receiver: int)
+ *   runtime.disco.recv_from_worker(recv: Tensor, sender: int)
+ *   runtime.disco.recv_from_worker0(recv: Tensor)
+ *   runtime.disco.send_to_next_group(send: Tensor)
+ *   runtime.disco.recv_from_prev_group(recv: Tensor)
+ *   runtime.disco.sync_worker()
+ *   runtime.disco.compiled_ccl() -> str
+ *     the data plane to ask init_ccl for: on a worker with one the name by which its session's alias calls it,
+ *     elsewhere that of DISCO_CCL_ALIAS; "cpu" without an alias
+ *
+ * Those of this library's data planes themselves are runtime.disco.cpu.* and runtime.disco.ref.*. A data plane of
+ * somebody else's gets the kind as an int. */
 
 typedef enum { DISCO_SUM = 0, DISCO_PROD = 1, DISCO_MIN = 2, DISCO_MAX = 3, DISCO_AVG = 4 } disco_reduce_kind;
 
@@ -119,6 +152,40 @@ typedef struct {
 
 /* What the calling worker's collectives have done so far. */
 DISCO_API DISCO_MUST_USE disco_status disco_worker_collective_stats(disco_collective_stats *ret_stats);
+
+/* ---- Weights ---- */
+
+/* Functions by name, for workers; disco/weights.h has formats, plans and manifests. Errors keep their kind and come
+ * with the worker's number, at the controller's next call; the session works on.
+ *
+ * libdisco.load_weights(path: str, plan: str, manifest: str or None = None) -> Map from str to Tensor
+ *   Each worker reads its own part of a model, and nothing else of the files, straight into tensors made as
+ *   runtime.disco.empty makes them; no data plane is needed, and nothing goes through the controller. The plan is JSON
+ *   text, or the path of a file when its first character but white space is not '{'. Before a byte of a tensor is read
+ *   the whole plan is checked for all workers, and all of the worker's tensors are made. The manifest is a path: what
+ *   was read must hash to what it says. Skipped tensors are not in the map. One tensor of it, on every worker:
+ *   ffi.MapGetItem(map, name). ValueError: model, plan or manifest are wrong, do not fit each other or the number of
+ *   workers, or a file was cut; RuntimeError: a file cannot be opened or read; MemoryError.
+ *
+ * runtime.disco.ShardLoader(path: str, json: str, shard_info: str, module: Module or None) -> loader
+ *   TVM's way: a tensor cache whose content is `json`; `path` says beside what its files lie. No file is looked at yet.
+ *   shard_info: {"param_0": [["function", [[output shape], "dtype"], integers...], ...], ...}; functions are those of
+ *   the module and its imports, else global ones; "" asks the module's get_shard_info. ValueError: broken JSON, a
+ *   function that is not there; parameters that the cache does not have are ignored.
+ * runtime.disco.ShardLoaderLoad(loader, Shape(i)) -> Tensor
+ *   Record i, in file order. Worker 0 reads it; without functions everybody gets it all, by a broadcast. With functions
+ *   worker 0 calls f(DLTensor *in, integers..., DLTensor *out) one after the other, and scatters the last output, whose
+ *   first dimension must be the number of workers: everybody gets the rest. Needs a data plane.
+ * runtime.disco.ShardLoaderLoadAll(loader) -> Array of Tensor
+ *   The same for the records named param_0, param_1, ..., as many as there are records.
+ * runtime.disco.ShardLoaderLoadParamOnWorker0(loader, i: int) -> Tensor
+ *   The record named param_<i>: read by worker 0; others get a tensor of its shape, uninitialised.
+ * runtime.disco.ShardLoaderLoadPresharded(loader, Shape(i)) -> Tensor
+ * runtime.disco.ShardLoaderLoadAllPresharded(loader) -> Array of Tensor
+ *   Each worker w of n reads its own records, param_<i>_shard-<w + 1>-of-<n>; by index, record w * (records / n) + i,
+ *   which must have that name.
+ *   Errors of all five: ValueError for records that there are not, files of another size than the cache says, a path
+ *   without '/'; RuntimeError for files that cannot be read; what a shard function raised. */
 
 /* ---- The program of a worker process ---- */
 

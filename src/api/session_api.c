@@ -15,6 +15,8 @@
 #include "session/session.h"
 #include "wire/limits.h"
 
+_Static_assert((int)DISCO_TYPE_DREF == (int)DSC_TYPE_DREF, "one number, for users and for us");
+
 #define TEXT_OF(x) TEXT_OF_(x)
 #define TEXT_OF_(x) #x
 

@@ -12,7 +12,7 @@
 #include "worker/worker.h"
 
 /* What an operation takes, in order. A kind comes as a Shape of one number at the front, as an int at a backend. */
-typedef enum { NOTHING, SEND, RECV, SEND_OR_NONE, RECV_OR_NONE, KIND, IN_GROUP, PEER } argument;
+typedef enum { NOTHING, SEND, RECV, SEND_OR_NONE, RECV_OR_NONE, KIND, IN_GROUP, RECEIVER, SENDER } argument;
 
 enum { MAX_ARGUMENTS = 4 };
 
@@ -28,8 +28,8 @@ static const struct {
     [DSC_COLLECTIVE_RECV_WORKER0] = {"recv_from_worker0", {RECV}},
     [DSC_COLLECTIVE_SEND_NEXT] = {"send_to_next_group", {SEND}},
     [DSC_COLLECTIVE_RECV_PREV] = {"recv_from_prev_group", {RECV}},
-    [DSC_COLLECTIVE_SEND] = {"send_to_worker", {SEND, PEER}},
-    [DSC_COLLECTIVE_RECV] = {"recv_from_worker", {RECV, PEER}},
+    [DSC_COLLECTIVE_SEND] = {"send_to_worker", {SEND, RECEIVER}},
+    [DSC_COLLECTIVE_RECV] = {"recv_from_worker", {RECV, SENDER}},
     [DSC_COLLECTIVE_SYNC] = {"sync_worker", {NOTHING}},
 };
 
@@ -90,7 +90,7 @@ static void pack(dsc_collective_id id, const dsc_collective_args *args, TVMFFIAn
     packed[i] = dsc_none();
     if (what == KIND) {
       packed[i] = dsc_int(args->kind);
-    } else if (what == PEER) {
+    } else if (what == RECEIVER || what == SENDER) {
       packed[i] = dsc_int(args->peer);
     } else if (what == IN_GROUP) {
       packed[i].type_index = kTVMFFIBool;
@@ -120,13 +120,32 @@ static DLTensor *tensor_of(const TVMFFIAny *value) {
   return value->type_index == kTVMFFIDLTensorPtr ? (DLTensor *)value->v_ptr : dsc_tensor_of(value);
 }
 
+/* As the page of disco/worker.h calls it. */
+static const char *parameter_of(argument what) {
+  switch (what) {
+  case SEND:
+  case SEND_OR_NONE: return "send";
+  case RECV:
+  case RECV_OR_NONE: return "recv";
+  case KIND: return "kind";
+  case RECEIVER: return "receiver";
+  case SENDER: return "sender";
+  default: return "in_group";
+  }
+}
+
+static disco_status mismatch(const char *name, int32_t index, argument what, const char *expected,
+                             const TVMFFIAny *got) {
+  return dsc_args_mismatch_named(name, index, parameter_of(what), expected, got);
+}
+
 static disco_status read_kind(const char *name, int32_t index, const TVMFFIAny *value, int64_t *ret_kind) {
   int64_t room[4];
   const int64_t *sizes = NULL;
   size_t count = 0;
   if (dsc_value_as_int(value, ret_kind)) return DISCO_OK;
   if (!dsc_value_as_shape(value, room, 4, &sizes, &count) || count != 1)
-    return dsc_args_mismatch(name, index, "ffi.Shape of one number", value);
+    return mismatch(name, index, KIND, "ffi.Shape of one number", value);
   *ret_kind = sizes[0];
   return DISCO_OK;
 }
@@ -135,26 +154,39 @@ static disco_status read_kind(const char *name, int32_t index, const TVMFFIAny *
 static disco_status read_one(const char *name, int32_t index, argument what, const TVMFFIAny *value,
                              dsc_collective_args *ret) {
   DLTensor *tensor = tensor_of(value);
+  bool fits = true;
   switch (what) {
   case SEND:
-    if (tensor == NULL) return dsc_args_mismatch(name, index, "ffi.Tensor", value);
-    ret->send = tensor;
-    return DISCO_OK;
   case RECV:
-    if (tensor == NULL) return dsc_args_mismatch(name, index, "ffi.Tensor", value);
-    ret->recv = tensor;
+    if (tensor == NULL) return mismatch(name, index, what, "ffi.Tensor", value);
+    if (what == SEND)
+      ret->send = tensor;
+    else
+      ret->recv = tensor;
     return DISCO_OK;
   case SEND_OR_NONE: ret->send = tensor; return DISCO_OK;
   case RECV_OR_NONE: ret->recv = tensor; return DISCO_OK;
   case KIND: return read_kind(name, index, value, &ret->kind);
-  case PEER: return dsc_value_as_int(value, &ret->peer) ? DISCO_OK : dsc_args_mismatch(name, index, "int", value);
-  default: return dsc_value_as_bool(value, &ret->in_group) ? DISCO_OK : dsc_args_mismatch(name, index, "bool", value);
+  case RECEIVER:
+  case SENDER: fits = dsc_value_as_int(value, &ret->peer); break;
+  default: fits = dsc_value_as_bool(value, &ret->in_group); break;
   }
+  return fits ? DISCO_OK : mismatch(name, index, what, what == IN_GROUP ? "bool" : "int", value);
+}
+
+/* "send, kind, in_group, recv" */
+static disco_status check_count(const char *name, dsc_collective_id id, int32_t given) {
+  char list[64] = "";
+  size_t used = 0;
+  for (int32_t i = 0; i < arguments_of(id); i++)
+    used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "",
+                             parameter_of(operations[id].takes[i]));
+  return dsc_args_count_named(name, given, arguments_of(id), list);
 }
 
 static disco_status read_all(const char *name, dsc_collective_id id, const TVMFFIAny *args, int32_t num_args,
                              dsc_collective_args *ret) {
-  disco_status status = dsc_args_count(name, num_args, arguments_of(id));
+  disco_status status = num_args == arguments_of(id) ? DISCO_OK : check_count(name, id, num_args);
   for (int32_t i = 0; status == DISCO_OK && i < num_args; i++)
     status = read_one(name, i, operations[id].takes[i], &args[i], ret);
   return status;
@@ -170,7 +202,7 @@ static disco_status run_front(dsc_collective_id id, const TVMFFIAny *args, int32
     status = read_all(name, id, args, num_args, &read);
     return status == DISCO_OK ? run_own(worker, id, &read) : status;
   }
-  if (status == DISCO_OK) status = dsc_args_count(name, num_args, arguments_of(id));
+  if (status == DISCO_OK) status = check_count(name, id, num_args);
   if (status != DISCO_OK) return status;
   TVMFFIAny packed[MAX_ARGUMENTS];
   memcpy(packed, args, (size_t)num_args * sizeof(*args));
@@ -258,13 +290,18 @@ int dsc_builtin_check_workers(void *self, const TVMFFIAny *args, int32_t num_arg
 }
 
 int dsc_builtin_init_ccl_per_worker(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
-  (void)args;
+  static const char name[] = "runtime.disco.*.init_ccl_per_worker";
   const dsc_backend *backend = dsc_backend_find(self);
   dsc_worker *worker = NULL;
+  TVMFFIByteArray known_as = {NULL, 0};
   *result = dsc_none();
-  disco_status status = dsc_args_count("runtime.disco.*.init_ccl_per_worker", num_args, 1);
-  if (status == DISCO_OK) status = dsc_worker_require("runtime.disco.*.init_ccl_per_worker", &worker);
+  disco_status status = dsc_args_count(name, num_args, 2);
+  if (status == DISCO_OK && !dsc_value_string(&args[1], &known_as))
+    status = dsc_args_mismatch(name, 1, "str", &args[1]);
+  if (status == DISCO_OK) status = dsc_worker_require(name, &worker);
   if (status == DISCO_OK) status = dsc_worker_start_plane(worker, backend);
+  if (status == DISCO_OK)
+    (void)snprintf(worker->ccl_name, sizeof(worker->ccl_name), "%.*s", (int)known_as.size, known_as.data);
   return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
 }
 
@@ -274,7 +311,11 @@ int dsc_builtin_compiled_ccl(void *self, const TVMFFIAny *args, int32_t num_args
   char name[DSC_CCL_ALIAS_MAX];
   *result = dsc_none();
   disco_status status = dsc_args_count("runtime.disco.compiled_ccl", num_args, 0);
-  dsc_ccl_name(name);
+  const dsc_worker *worker = dsc_worker_current();
+  if (worker != NULL && worker->ccl_name[0] != 0)
+    (void)snprintf(name, sizeof(name), "%s", worker->ccl_name); /* of its session */
+  else
+    dsc_ccl_name(NULL, name);
   if (status == DISCO_OK) status = dsc_value_from_string(name, strlen(name), result);
   return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
 }

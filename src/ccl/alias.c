@@ -27,8 +27,8 @@ const char *dsc_ccl_alias_target(const char *alias, const char *name) {
   return strncmp(alias, name, size) == 0 && alias[size] == '=' ? alias + size + 1 : NULL;
 }
 
-void dsc_ccl_name(char ret_name[DSC_CCL_ALIAS_MAX]) {
-  if (dsc_ccl_alias_read(NULL, ret_name) == DISCO_OK && ret_name[0] != 0)
+void dsc_ccl_name(const char *alias, char ret_name[DSC_CCL_ALIAS_MAX]) {
+  if (dsc_ccl_alias_read(alias, ret_name) == DISCO_OK && ret_name[0] != 0)
     *strchr(ret_name, '=') = 0;
   else
     (void)snprintf(ret_name, DSC_CCL_ALIAS_MAX, "cpu");

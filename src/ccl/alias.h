@@ -13,7 +13,8 @@ enum { DSC_CCL_ALIAS_MAX = 128 };
 disco_status dsc_ccl_alias_read(const char *given, char ret_alias[DSC_CCL_ALIAS_MAX]);
 /* Our data plane that `alias` gives that name, or NULL. */
 const char *dsc_ccl_alias_target(const char *alias, const char *name);
-/* The name that programs should ask for: the alias of this process's environment while one is set, else "cpu". */
-void dsc_ccl_name(char ret_name[DSC_CCL_ALIAS_MAX]);
+/* The name that programs should ask for: that of `alias` (NULL: of this process's environment) while there is one, else
+ * "cpu". */
+void dsc_ccl_name(const char *alias, char ret_name[DSC_CCL_ALIAS_MAX]);
 
 #endif

@@ -43,6 +43,20 @@ static bool is_reachable(const dsc_request *request, bool push) {
   return true;
 }
 
+disco_status dsc_check_apart(const dsc_request *request) {
+  const dsc_comm *comm = request->comm;
+  const uint64_t out = dsc_addresses_of(comm, comm->rank).out;
+  for (int32_t i = 0; out != 0 && i < comm->size; i++) {
+    const uint64_t in = dsc_addresses_of(comm, i).in;
+    if (i == comm->rank || in == 0 || out + request->bytes <= in || in + request->bytes <= out) continue;
+    return dsc_fail(DISCO_VALUE,
+                    "allreduce: what worker %d receives into is memory that worker %d sends: thread workers share the "
+                    "tensors that a controller puts or passes; give each one of its own (runtime.disco.empty)",
+                    comm->first + comm->rank, comm->first + i);
+  }
+  return DISCO_OK;
+}
+
 static bool exceeds_caches(const dsc_plane *plane, const dsc_request *request) {
   return request->bytes > plane->tuning.push_bytes / (uint64_t)request->comm->size;
 }
@@ -78,6 +92,7 @@ disco_status dsc_large_allreduce(dsc_plane *plane, const dsc_request *request) {
   bool direct = false;
   if (status == DISCO_OK && copies_first(plane, request)) copy_others_slices(request);
   if (status == DISCO_OK) status = enter(plane, request);
+  if (status == DISCO_OK) status = dsc_check_apart(request);
   if (status == DISCO_OK) {
     bool push = wants_push(plane, request);
     direct = is_reachable(request, push);

@@ -25,6 +25,10 @@ static inline dsc_addresses dsc_addresses_of(const dsc_comm *comm, int32_t rank)
   return addresses;
 }
 
+/* Does what we receive into overlap with what another sends? Then who is late would read what is already a result. Of
+ * an allreduce that entered with addresses; all have met. DISCO_VALUE. */
+disco_status dsc_check_apart(const dsc_request *request);
+
 /* The part of `count` elements that `rank` of `size` reduces, in whole lines but for the last. */
 typedef struct {
   uint64_t first, count; /* elements */

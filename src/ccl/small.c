@@ -1,6 +1,7 @@
 #include "ccl/small.h"
 
 #include "base/inject.h"
+#include "ccl/large.h"
 #include "os/copy.h"
 
 static inline void count(const dsc_plane *plane, uint64_t bytes) {
@@ -14,7 +15,8 @@ static disco_status give(dsc_plane *plane, const dsc_request *request, const cha
   if (bytes <= plane->tuning.inlined) return dsc_comm_post(comm, data, bytes, false);
   dsc_copy_to_peer(dsc_comm_oneshot(comm, comm->rank), data, bytes);
   DSC_POINT("collective.mid_store");
-  return dsc_comm_post(comm, NULL, 0, false);
+  const dsc_addresses mine = {(uintptr_t)request->in, (uintptr_t)request->out};
+  return dsc_comm_post(comm, &mine, plane->host.one_address_space ? sizeof(mine) : 0, false);
 }
 
 /* What `rank` gave. */
@@ -39,6 +41,8 @@ disco_status dsc_small_allreduce(dsc_plane *plane, const dsc_request *request) {
   disco_status status = dsc_comm_begin(comm, &request->print);
   if (DSC_LIKELY(status == DISCO_OK)) status = give(plane, request, request->in, request->bytes);
   if (DSC_LIKELY(status == DISCO_OK)) status = dsc_comm_meet(comm, DSC_COMM_ALL);
+  if (DSC_LIKELY(status == DISCO_OK) && request->bytes > plane->tuning.inlined && plane->host.one_address_space)
+    status = dsc_check_apart(request);
   if (DSC_LIKELY(status == DISCO_OK)) {
     comm->has_moved = true;
     for (int32_t i = 0; i < comm->size; i++)
@@ -55,10 +59,6 @@ disco_status dsc_small_allreduce(dsc_plane *plane, const dsc_request *request) {
   return dsc_comm_end(comm, status);
 }
 
-static void copy_own(const dsc_request *request, const char *from, char *to) {
-  if (from != to && request->bytes > 0) memcpy(to, from, request->bytes);
-}
-
 /* All give, all take. */
 static disco_status gather_all(dsc_plane *plane, const dsc_request *request) {
   dsc_comm *comm = request->comm;
@@ -69,7 +69,7 @@ static disco_status gather_all(dsc_plane *plane, const dsc_request *request) {
   for (int32_t i = 0; i < comm->size; i++) {
     char *to = request->out + (uint64_t)i * request->bytes;
     if (i == comm->rank)
-      copy_own(request, request->in, to);
+      dsc_copy_own(request, to);
     else
       take(plane, request, to, i, 0, request->bytes);
   }
@@ -84,7 +84,7 @@ static disco_status spread(dsc_plane *plane, const dsc_request *request, uint64_
   if (comm->rank == 0) {
     disco_status status = give(plane, request, request->in, all);
     comm->has_moved = true;
-    if (status == DISCO_OK) copy_own(request, request->in, request->out);
+    if (status == DISCO_OK) dsc_copy_own(request, request->out);
     return status;
   }
   count(plane, all);
@@ -105,7 +105,7 @@ static disco_status collect(dsc_plane *plane, const dsc_request *request) {
     if (status == DISCO_OK) status = dsc_comm_meet(comm, DSC_COMM_ALL);
     if (status != DISCO_OK) return status;
     comm->has_moved = true;
-    copy_own(request, request->in, request->out);
+    dsc_copy_own(request, request->out);
     for (int32_t i = 1; i < comm->size; i++)
       take(plane, request, request->out + (uint64_t)i * request->bytes, i, 0, request->bytes);
     return DISCO_OK;

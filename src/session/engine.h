@@ -98,6 +98,7 @@ typedef struct dsc_engine {
   _Atomic bool waited;            /* a thread has waited since the last record */
   bool resume_pending;            /* under lock: an error was told, its resume record waits for room */
   _Atomic bool has_data_plane;    /* init_ccl succeeded, so a sync asks the workers */
+  _Atomic bool has_own_plane;     /* it was one of this library's, which have nothing to ask for */
   uint64_t *collected;            /* under lock: per worker, the last failure that is in the history */
   dsc_error history[DSC_HISTORY]; /* under lock: a ring, history_count % DSC_HISTORY is the next */
   uint64_t history_count;         /* under lock */

@@ -46,11 +46,16 @@ static char *compose(const dsc_engine *engine, const dsc_error *error) {
                error->worker, engine->settings.num_workers, error->group, place_of(engine, error->worker), error->pid,
                error->host != NULL ? error->host : "?", error->function != NULL ? error->function : "?", failed);
   describe_others(engine, error->worker, &text);
+  char skipped[80];
+  (void)snprintf(skipped, sizeof(skipped),
+                 last > failed + 1 ? "commands %" PRIu64 " to %" PRIu64 " were" : "command %" PRIu64 " was", failed + 1,
+                 last);
   if (last > failed)
-    dsc_text_add(&text,
-                 "\n  try: call again, the session works on; commands %" PRIu64 " to %" PRIu64
-                 " were skipped, or ran on some workers only: rebuild the values they were to make or change in place",
-                 failed + 1, last);
+    dsc_text_add(
+        &text,
+        "\n  try: call again, the session works on; %s skipped, or ran on some workers only: rebuild the values "
+        "they were to make or change in place",
+        skipped);
   else
     dsc_text_add(&text, "\n  try: mend the cause and call again, the session works on; nothing else was skipped");
   return dsc_text_take(&text);

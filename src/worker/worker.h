@@ -5,6 +5,7 @@
 
 #include <tvm/ffi/c_api.h>
 
+#include "ccl/alias.h"
 #include "ccl/backend.h"
 #include "channel/ring.h"
 #include "channel/segment.h"
@@ -62,8 +63,9 @@ typedef struct {
   uint64_t frame_side_bytes;
   DLDevice device;
   char ccl[DSC_CCL_NAME_MAX];
-  dsc_plane *plane;  /* NULL until one of our own data planes was started */
-  uint64_t sequence; /* the running command */
+  char ccl_name[DSC_CCL_ALIAS_MAX]; /* what the session's programs should ask for: "cpu", or its alias */
+  dsc_plane *plane;                 /* NULL until one of our own data planes was started */
+  uint64_t sequence;                /* the running command */
   dsc_skip skip;
   bool in_stream;       /* the last record came without the controller having waited before it */
   bool clock_due;       /* read the clock at the next command */

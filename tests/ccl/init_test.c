@@ -19,8 +19,12 @@ static disco_status init_and_wait(disco_session *session, int32_t num_ids) {
 static void twice_is_refused(void **state) {
   (void)state;
   disco_session *session = make_session(2, 1);
-  assert_int_not_equal(init_and_wait(session, 2), DISCO_OK);
+  expect_status(DISCO_RUNTIME, init_ccl(session, 2));
   expect_says(ccl_name());
+  disco_error_info error = {.struct_size = sizeof(error)};
+  expect_ok(disco_last_error(&error));
+  assert_string_equal(error.kind, "RuntimeError");
+  assert_string_equal(error.message, error.text); /* one sentence, and no advice to call again */
   check_works(session);
   check_works(session);
   end_session(session);
@@ -31,9 +35,13 @@ static void a_wrong_number_of_ids_is_refused(void **state) {
   static const int32_t wrong[] = {0, 1, 4};
   disco_session *session = make_bare_session(3, 1);
   for (int i = 0; i < 3; i++) {
-    assert_int_not_equal(init_and_wait(session, wrong[i]), DISCO_OK);
+    expect_status(DISCO_VALUE, init_ccl(session, wrong[i]));
     expect_names(3);
     if (wrong[i] != 0) expect_names(wrong[i]);
+    disco_error_info error = {.struct_size = sizeof(error)};
+    expect_ok(disco_last_error(&error));
+    assert_string_equal(error.kind, "ValueError");
+    assert_string_equal(error.message, error.text);
   }
   expect_ok(init_and_wait(session, 3)); /* the right one still works */
   check_works(session);
@@ -74,10 +82,10 @@ static void another_name_may_stand_for_it(void **state) {
   (void)snprintf(alias, sizeof(alias), "nccl=%s", ccl_name());
   setenv("DISCO_CCL_ALIAS", alias, 1);
   disco_session *session = make_bare_session(2, 1);
-  dsc_ccl_name(name);
+  dsc_ccl_name(NULL, name);
   assert_string_equal(name, "nccl"); /* what compiled_ccl() answers */
   unsetenv("DISCO_CCL_ALIAS");
-  dsc_ccl_name(name);
+  dsc_ccl_name(NULL, name);
   assert_string_equal(name, "cpu");
   expect_status(DISCO_VALUE, disco_session_init_ccl(session, "rccl", ids, 2));
   expect_ok(disco_session_init_ccl(session, "nccl", ids, 2));
@@ -150,8 +158,12 @@ static void a_session_over_pipes_has_none(void **state) {
   options.transport = DISCO_TRANSPORT_PIPE;
   disco_session *session = NULL;
   expect_ok(start(&options, &session));
-  assert_int_not_equal(init_and_wait(session, 2), DISCO_OK);
-  expect_says("pipe");                  /* why */
+  expect_status(DISCO_RUNTIME, init_ccl(session, 2)); /* a worker says so, and it has the status that it says it with */
+  expect_says("pipe");                                /* why */
+  disco_error_info error = {.struct_size = sizeof(error)};
+  expect_ok(disco_last_error(&error));
+  assert_int_equal(error.status, DISCO_RUNTIME);
+  assert_int_equal(error.worker, 1);
   post(session, "test.pid", NO_VALUES); /* all else works */
   sync_all(session);
   end_session(session);

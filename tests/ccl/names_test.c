@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "ccl/support.h"
+#include "ffi/tensor.h"
 
 static const DLDataType f32 = {kDLFloat, 32, 1};
 
@@ -203,13 +204,56 @@ static void wrong_arguments_are_type_errors(void **state) {
   disco_dref *tensor = empty(session, 4, f32, false, false);
   post(session, "runtime.disco.allgather", VALUES(any_dref(tensor), any_bool(false)));
   expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("Expected 3 but got 2 arguments; they are (send, in_group, recv)");
   post(session, "runtime.disco.allgather", VALUES(dsc_int(1), any_bool(false), any_dref(tensor)));
   expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("argument #0 is send");
+  post(session, "runtime.disco.allgather", VALUES(any_dref(tensor), dsc_none(), any_dref(tensor)));
+  expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("argument #1 is in_group");
+  post(session, "runtime.disco.recv_from_worker", VALUES(any_dref(tensor), dsc_none()));
+  expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("argument #1 is sender");
   post(session, "runtime.disco.allreduce",
        VALUES(any_dref(tensor), any_text("sum"), any_bool(false), any_dref(tensor)));
   expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("argument #1 is kind");
   check_works(session);
   disco_dref_unref(tensor);
+  end_session(session);
+}
+
+static void expect_empty_fails(disco_session *session, TVMFFIAny dtype, TVMFFIAny device, const char *kind) {
+  const int64_t count = 4;
+  TVMFFIAny shape = make_shape(&count, 1);
+  post(session, "runtime.disco.empty", VALUES(shape, dtype, device, any_bool(false), any_bool(false)));
+  dsc_value_drop(&shape);
+  expect_kind(kind, disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+}
+
+static void empty_says_what_is_wrong(void **state) {
+  (void)state;
+  disco_session *session = make_bare_session(2, 1);
+  expect_empty_fails(session, any_text("flaot32"), dsc_none(), "ValueError");
+  expect_says("dtype `flaot32` is unknown");
+  expect_says("float8_e4m3fn"); /* what is accepted */
+  expect_empty_fails(session, dsc_int(32), dsc_none(), "TypeError");
+  expect_says("argument #1 is dtype");
+  expect_empty_fails(session, any_text("float32"), any_text("cqu:0"), "ValueError");
+  expect_says("device `cqu:0` is unknown");
+  post(session, "runtime.disco.empty", VALUES(dsc_int(1)));
+  expect_kind("TypeError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+  expect_says("they are (shape, dtype, device, worker0_only, in_group)");
+  end_session(session);
+}
+
+static void an_argument_is_made_of_a_dref(void **state) {
+  (void)state;
+  disco_session *session = make_bare_session(1, 1);
+  disco_dref *dref = empty(session, 4, f32, false, false);
+  const TVMFFIAny made = disco_dref_arg(dref), wanted = any_dref(dref);
+  assert_memory_equal(&made, &wanted, sizeof(made));
+  disco_dref_unref(dref);
   end_session(session);
 }
 
@@ -224,18 +268,72 @@ static void without_a_data_plane_the_names_say_so(void **state) {
   end_session(session);
 }
 
-static void compiled_ccl_is_cpu(void **state) {
-  (void)state;
-  disco_session *session = make_session(2, 1);
+static void expect_compiled_ccl(disco_session *session, const char *name) {
   disco_dref *answer = call(session, "runtime.disco.compiled_ccl", NO_VALUES);
   TVMFFIAny value = dsc_none();
   TVMFFIByteArray text;
   expect_ok(disco_debug_get(answer, 1, WORK_MS, &value));
   assert_true(dsc_value_string(&value, &text));
-  assert_int_equal(text.size, 3);
-  assert_memory_equal(text.data, "cpu", 3);
+  assert_int_equal(text.size, strlen(name));
+  assert_memory_equal(text.data, name, text.size);
   dsc_value_drop(&value);
   disco_dref_unref(answer);
+}
+
+static void compiled_ccl_is_cpu(void **state) {
+  (void)state;
+  disco_session *session = make_session(2, 1);
+  expect_compiled_ccl(session, "cpu");
+  end_session(session);
+}
+
+/* The session's own alias counts, not that of the environment. */
+static void compiled_ccl_is_the_sessions_alias(void **state) {
+  (void)state;
+  static const char *const asked[] = {"nccl", "cpu"};
+  for (int i = 0; i < 2; i++) {
+    disco_session_options options = DISCO_SESSION_OPTIONS_INIT(2, 1);
+    disco_session *session = NULL;
+    const int64_t ids[] = {0, 1};
+    options.ccl_alias = "nccl=cpu";
+    expect_ok(disco_session_create_threaded(&options, &session));
+    expect_compiled_ccl(session, "cpu"); /* not started: what the environment says */
+    expect_ok(disco_session_init_ccl(session, asked[i], ids, 2));
+    expect_compiled_ccl(session, "nccl");
+    end_session(session);
+  }
+}
+
+/* Thread workers hold one and the same tensor: in place each would add to what another has made already. */
+static void a_tensor_that_all_share_is_refused(void **state) {
+  (void)state;
+  if (of_processes() || is_ref()) return; /* each process has its own; the reference does not look */
+  static const int64_t counts[] = {15, 1000, 50000, 3000000};
+  disco_session *session = make_session(3, 1);
+  const int64_t kind = SUM;
+  TVMFFIAny kinds = make_shape(&kind, 1);
+  for (int i = 0; i < 4; i++) {
+    TVMFFIObjectHandle host = NULL;
+    expect_ok(disco_tensor_create(1, &counts[i], f32, (DLDevice){kDLCPU, 0}, &host));
+    TVMFFIAny value = dsc_object_value(host);
+    DLTensor *tensor = dsc_tensor_of(&value);
+    for (int64_t at = 0; at < counts[i]; at++) ((float *)tensor->data)[at] = (float)at;
+    disco_dref *shared = NULL, *out = empty(session, counts[i], f32, false, false);
+    expect_ok(disco_session_put(session, &value, &shared));
+    post(session, "runtime.disco.allreduce", VALUES(any_dref(shared), kinds, any_bool(false), any_dref(shared)));
+    expect_kind("ValueError", disco_session_sync(session, DISCO_ALL_WORKERS, BOUND_MS));
+    expect_says("of its own");
+    for (int64_t at = 0; at < counts[i]; at++) assert_true(((float *)tensor->data)[at] == (float)at);
+    /* Out of place it is fine. */
+    post(session, "runtime.disco.allreduce", VALUES(any_dref(shared), kinds, any_bool(false), any_dref(out)));
+    expect_ok(disco_copy_from_worker0(session, host, out));
+    sync_all(session);
+    for (int64_t at = 0; at < counts[i]; at++) assert_true(((float *)tensor->data)[at] == 3 * (float)at);
+    disco_dref_unref(shared);
+    disco_dref_unref(out);
+    dsc_object_unref(host);
+  }
+  dsc_value_drop(&kinds);
   end_session(session);
 }
 
@@ -250,6 +348,10 @@ int main(int argc, char **argv) {
       cmocka_unit_test(wrong_arguments_are_type_errors),
       cmocka_unit_test(without_a_data_plane_the_names_say_so),
       cmocka_unit_test(compiled_ccl_is_cpu),
+      cmocka_unit_test(empty_says_what_is_wrong),
+      cmocka_unit_test(an_argument_is_made_of_a_dref),
+      cmocka_unit_test(compiled_ccl_is_the_sessions_alias),
+      cmocka_unit_test(a_tensor_that_all_share_is_refused),
   };
   return ccl_main(argc, argv, __FILE__, tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -119,6 +119,25 @@ def test_a_single_end_moves_the_other_default():
     assert [row["size"] for row in as_json("--min", "5M", *QUICK)["rows"]] == [5 << 20]
 
 
+@pytest.mark.parametrize("op, least", [("allreduce", 8), ("allgather", 24), ("sendrecv", 8)])
+def test_no_row_is_about_nothing(op, least):
+    """One element of each part is the least: smaller sizes become it, or are left out."""
+    three = ["--op", op, "--type", "f64", "--workers", "3", "--check", *QUICK]
+    told = as_json("--max", "1", *three)
+    assert ([(row["size"], row["count"]) for row in told["rows"]], told["wrong"]) == ([(least, 1)], 0)
+    told = as_json("--min", "1", "--max", "64", *three)
+    assert [row["size"] for row in told["rows"]] == [size // least * least for size in (8, 16, 32, 64) if size >= least]
+
+
+def test_the_page_explains_its_columns():
+    page = printed("help", "perf")
+    for line in printed("perf", "--control", "--workers", "1", "--iters", "5").splitlines():
+        for column in line[1:].split() if line.startswith("#  workers") else []:
+            assert f"\n  {column} " in page, column
+    for column in ["size", "count", "root", "time", "algbw", "busbw", "#wrong", "p50 p99"]:
+        assert f"\n  {column} " in page, column
+
+
 def test_bold_on_a_terminal_alone():
     arguments = ["perf", "--min", "64", "--max", "64", *QUICK]
     heading = f"{BOLD}#       size         count"

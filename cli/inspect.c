@@ -96,15 +96,13 @@ static void print_unusable(const inspection *self) {
 }
 
 static void print_summary(const inspection *self) {
-  char size[SIZE_ROOM];
-  size_text(self->bytes, size);
   print_heading(stdout, "[model]");
   fputs("path: ", stdout);
   print_safe(stdout, self->path, strlen(self->path));
-  printf("\nformat: %s\nfiles: %d\ntensors: %lld\nparameters: %llu\nbytes: %llu (%s)\nmetadata: %lld\n",
-         disco_weights_format(self->weights), self->num_files, (long long)self->num_tensors,
-         (unsigned long long)self->parameters, (unsigned long long)self->bytes, size,
-         (long long)disco_weights_num_metadata(self->weights));
+  printf("\nformat: %s\nfiles: %d\ntensors: %lld\nparameters: %llu\nbytes: ", disco_weights_format(self->weights),
+         self->num_files, (long long)self->num_tensors, (unsigned long long)self->parameters);
+  print_bytes(self->bytes);
+  printf("\nmetadata: %lld\n", (long long)disco_weights_num_metadata(self->weights));
   if (self->unusable > 0) print_unusable(self);
 }
 

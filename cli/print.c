@@ -112,6 +112,8 @@ int report_failure(const char *where) {
 int finish_output(int status) {
   errno = 0;
   if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+  /* A write failed before, and took its reason with it: another one meets it again. */
+  if (errno == 0 && putc('\n', stdout) != EOF) (void)fflush(stdout);
   if (errno == EPIPE) return EXIT_FAILED;
   fprintf(stderr, "disco: cannot write the output: %s\n", errno != 0 ? strerror(errno) : "an earlier write failed");
   return EXIT_FAILED;

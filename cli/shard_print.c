@@ -32,12 +32,12 @@ static double rate_of(const shard_worker *worker) {
 /* ---- Text ---- */
 
 static void print_model(const shard_job *job) {
-  char size[SIZE_ROOM];
-  size_text(job->model_bytes, size);
   print_heading(stdout, "[model]");
   fputs("path: ", stdout);
   print_safe(stdout, job->options.path, strlen(job->options.path));
-  printf("\nformat: %s\nbytes: %llu (%s)\nplan: ", disco_weights_format(job->weights), ull(job->model_bytes), size);
+  printf("\nformat: %s\nbytes: ", disco_weights_format(job->weights));
+  print_bytes(job->model_bytes);
+  fputs("\nplan: ", stdout);
   print_safe(stdout, job->options.plan, strlen(job->options.plan));
   printf("\ntensors: %lld (%lld split, %lld replicated, %lld skipped)\nworkers: %d\nfits: yes\n",
          (long long)job->num_tensors, (long long)job->split, (long long)job->replicated, (long long)job->skipped,

@@ -59,6 +59,13 @@ void size_text(uint64_t bytes, char text[SIZE_ROOM]) {
   (void)snprintf(text, SIZE_ROOM, "%.1f %s", size, units[unit]);
 }
 
+void print_bytes(uint64_t bytes) {
+  char size[SIZE_ROOM];
+  size_text(bytes, size);
+  printf("%llu", (unsigned long long)bytes);
+  if (bytes >= 1024) printf(" (%s)", size);
+}
+
 uint64_t saturated_sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
 
 uint64_t num_elements(const disco_weights_tensor *tensor) {

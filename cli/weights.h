@@ -12,6 +12,8 @@ void dtype_text(DLDataType dtype, char text[DTYPE_ROOM]);
 void shape_text(int32_t ndim, const int64_t *shape, char text[SHAPE_ROOM]);
 /* "131.6 MiB"; "17 bytes" below a KiB. */
 void size_text(uint64_t bytes, char text[SIZE_ROOM]);
+/* "138000000 (131.6 MiB)", without a second number where it would be the same. */
+void print_bytes(uint64_t bytes);
 /* The sum, or the largest number there is. */
 uint64_t saturated_sum(uint64_t a, uint64_t b);
 /* The product of the shape; what the file says can be large only where a dimension is 0. */

@@ -2,6 +2,8 @@
 
 #include "builtin/basic.h"
 #include "builtin/collectives.h"
+#include "builtin/shard_loader.h"
+#include "builtin/weights.h"
 
 #define SELF(id) (void *)(intptr_t)(DSC_COLLECTIVE_##id + 1)
 /* At the front, and as the functions of the data planes `cpu` and `ref`. */
@@ -36,9 +38,20 @@ const dsc_builtin dsc_builtins[] = {
     {"runtime.disco.ref.test_send_to_next_group_recv_from_prev_group", dsc_builtin_check_groups, NULL},
     {"runtime.disco.cpu.test_worker2_sends_to_worker0", dsc_builtin_check_workers, NULL},
     {"runtime.disco.ref.test_worker2_sends_to_worker0", dsc_builtin_check_workers, NULL},
-    {"runtime.disco.cpu.init_ccl_per_worker", dsc_builtin_init_ccl_per_worker, "cpu"}, /* (device ids: Shape) */
+    {"runtime.disco.cpu.init_ccl_per_worker", dsc_builtin_init_ccl_per_worker,
+     "cpu"}, /* (device ids: Shape, name: str) */
     {"runtime.disco.ref.init_ccl_per_worker", dsc_builtin_init_ccl_per_worker, "ref"},
     {"runtime.disco.compiled_ccl", dsc_builtin_compiled_ccl, NULL}, /* () -> str; anywhere */
+
+    /* (path: str, plan: str, manifest: str or None = None) -> Map of str to Tensor */
+    {"libdisco.load_weights", dsc_builtin_load_weights, NULL},
+    /* (path: str, json: str, shard_info: str, module: Module or None) -> ShardLoader */
+    {"runtime.disco.ShardLoader", dsc_builtin_shard_loader, NULL},
+    {"runtime.disco.ShardLoaderLoad", dsc_builtin_shard_load, NULL}, /* (loader, index: Shape) -> Tensor */
+    {"runtime.disco.ShardLoaderLoadPresharded", dsc_builtin_shard_load_presharded, NULL},        /* the same */
+    {"runtime.disco.ShardLoaderLoadAll", dsc_builtin_shard_load_all, NULL},                      /* (loader) -> Array */
+    {"runtime.disco.ShardLoaderLoadAllPresharded", dsc_builtin_shard_load_all_presharded, NULL}, /* the same */
+    {"runtime.disco.ShardLoaderLoadParamOnWorker0", dsc_builtin_shard_load_param, NULL}, /* (loader, int) -> Tensor */
 };
 
 const int dsc_builtin_count = sizeof(dsc_builtins) / sizeof(dsc_builtins[0]);

@@ -152,16 +152,21 @@ static const char *sibling_fault(const char *name) {
   return last != NULL && last[1] == '\0' ? "a folder" : NULL;
 }
 
-disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const char *name, int32_t *ret_file) {
+static disco_status sibling_path(const char *path, const char *name, dsc_text *ret_sibling) {
   char print[DSC_NAME_PRINT_BYTES];
   const char *fault = sibling_fault(name);
   if (fault != NULL)
     return dsc_fail(DISCO_VALUE, "%s names a file %s, which is %s", path, dsc_name_print(name, print), fault);
   const char *slash = strrchr(path, '/');
+  dsc_text_add(ret_sibling, "%.*s%s", slash != NULL ? (int)(slash + 1 - path) : 0, path, name);
+  return ret_sibling->data != NULL ? DISCO_OK
+                                   : dsc_fail(DISCO_MEMORY, "no memory for the path of a file beside %s", path);
+}
+
+disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const char *name, int32_t *ret_file) {
   dsc_text sibling = DSC_TEXT_INIT;
-  dsc_text_add(&sibling, "%.*s%s", slash != NULL ? (int)(slash + 1 - path) : 0, path, name);
-  if (sibling.data == NULL) return dsc_fail(DISCO_MEMORY, "no memory for the path of a file beside %s", path);
-  disco_status status = DISCO_OK;
+  disco_status status = sibling_path(path, name, &sibling);
+  if (status != DISCO_OK) return status;
   const int64_t known = dsc_name_index_find(&model->files.names, sibling.data);
   if (known >= 0) {
     *ret_file = (int32_t)known;
@@ -172,6 +177,15 @@ disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const
       dsc_file_close(&file);
     }
   }
+  dsc_text_fini(&sibling);
+  return status;
+}
+
+disco_status dsc_model_claim_sibling(disco_weights *model, const char *path, const char *name, uint64_t bytes,
+                                     int32_t *ret_file) {
+  dsc_text sibling = DSC_TEXT_INIT;
+  disco_status status = sibling_path(path, name, &sibling);
+  if (status == DISCO_OK) status = dsc_model_add_file(model, sibling.data, bytes, ret_file);
   dsc_text_fini(&sibling);
   return status;
 }

@@ -71,6 +71,9 @@ disco_status dsc_model_add_file(disco_weights *model, const char *path, uint64_t
 /* A file beside `path` by a name that the file at `path` gave: opened to learn its size, added. DISCO_VALUE for a name
  * that is empty, absolute, or has a part ".." (a hostile index must not name other files), DISCO_RUNTIME. */
 disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const char *name, int32_t *ret_file);
+/* The same without opening it: it is believed to have so many bytes. */
+disco_status dsc_model_claim_sibling(disco_weights *model, const char *path, const char *name, uint64_t bytes,
+                                     int32_t *ret_file);
 
 /* An encoding that no table has, for tensors that can be listed only. Its blocks have 0 bytes: the size of such a
  * tensor is not compared with its shape. Lives as long as the model. */
@@ -106,6 +109,9 @@ disco_status dsc_gguf_read(const dsc_source *source, int32_t file, disco_weights
  * files an index names are read, and every tensor must be where the index says. */
 disco_status dsc_safetensors_index_read(const dsc_source *source, disco_weights *model);
 disco_status dsc_tensor_cache_read(const dsc_source *source, disco_weights *model);
+/* The same without a look at the siblings, which need not be there: their sizes are believed, and are to be compared
+ * before a tensor is read. */
+disco_status dsc_tensor_cache_list(const dsc_source *source, disco_weights *model);
 
 /* The encodings of each format; NULL for a name or number that it does not have. A GGUF type that we know the size of
  * but cannot decode is there with dtype.bits 0. */

@@ -200,7 +200,7 @@ static disco_status choose(const char *path, const folder *self, const char **re
 
 static disco_status open_folder(const char *path, disco_weights **ret_weights) {
   folder self = {.num_listed = 0};
-  const char *name;
+  const char *name = NULL;
   disco_status status = dsc_folder_visit(path, visit, &self);
   if (status == DISCO_OK) status = choose(path, &self, &name);
   if (status == DISCO_OK) {

@@ -231,108 +231,109 @@ static void the_model_as_a_whole(void **state) {
 
 /* ---- Sentences ---- */
 
+static const struct {
+  const dsc_encoding *encoding;
+  int32_t ndim;
+  int64_t shape[3];
+  const char *rule;
+  int32_t workers;
+  const char *says;
+} misfits[] = {
+    {&plain,
+     2,
+     {4, 7},
+     "{\"match\": \"x\", \"axis\": 0}",
+     2,
+     "tensor \"w\" [4, 7] of /models/a.bin: no rule of the shard plan matches it; add one, or as the last"},
+    {&plain,
+     2,
+     {4, 7},
+     "{\"match\": \"w\", \"axis\": 2}",
+     2,
+     "tensor \"w\" [4, 7] of /models/a.bin: there is no dimension 2, it has 2; rule 1 (\"w\") of the shard plan"},
+    {&plain, 2, {4, 7}, "{\"match\": \"w\", \"axis\": -3}", 2, "there is no dimension -3, it has 2"},
+    {&plain,
+     0,
+     {0},
+     "{\"match\": \"w\", \"axis\": 0}",
+     1,
+     "tensor \"w\" [] of /models/a.bin: it has no dimensions to split, only to replicate"},
+    {&plain,
+     2,
+     {4, 7},
+     "{\"match\": \"w\", \"axis\": 1}",
+     3,
+     "dimension 1 has 7 elements which do not divide by 3 workers; numbers of workers that suit it: 1, 7; or let the "
+     "rule say \"uneven\": true; rule 1"},
+    {&plain,
+     1,
+     {96},
+     "{\"match\": \"w\", \"axis\": 0, \"unit\": 32}",
+     2,
+     "dimension 0 has 96 elements, 3 units of 32, which do not divide by 2 workers; numbers of workers that suit it: "
+     "1, 3;"},
+    {&plain,
+     1,
+     {100},
+     "{\"match\": \"w\", \"axis\": 0, \"unit\": 64, \"uneven\": true}",
+     1,
+     "dimension 0 has 100 elements, not a multiple of the unit 64, so no number of workers suits it; rule 1"},
+    {&blocks32,
+     2,
+     {2, 96},
+     "{\"match\": \"w\", \"axis\": 1}",
+     2,
+     "3 units of 32, which do not divide by 2 workers; numbers of workers that suit it: 1, 3;"},
+    {&blocks32,
+     2,
+     {2, 96},
+     "{\"match\": \"w\", \"axis\": 1, \"unit\": 40}",
+     1,
+     "not a multiple of 160 (unit 40, blocks of 32 of encoding Q32), so no number"},
+    {&blocks32,
+     2,
+     {2, 96},
+     "{\"match\": \"w\", \"axis\": 1, \"unit\": 9223372036854775807}",
+     1,
+     "not a multiple of 9223372036854775807 (unit 9223372036854775807, blocks of 32"},
+    {&plain,
+     1,
+     {10},
+     "{\"match\": \"w\", \"axis\": 0, \"parts\": [3, 3, 3]}",
+     3,
+     "the 3 parts are 9 elements together, but dimension 0 has 10; rule 1"},
+    {&plain,
+     1,
+     {10},
+     "{\"match\": \"w\", \"axis\": 0, \"parts\": [3, 3, 4]}",
+     2,
+     "there are 3 parts and 2 workers; the number of workers that suits it: 3; rule 1"},
+    {&blocks32,
+     1,
+     {96},
+     "{\"match\": \"w\", \"axis\": 0, \"parts\": [32, 16, 48]}",
+     3,
+     "part 2 has 16 elements, not a multiple of the blocks of 32 of encoding Q32; rule 1"},
+    {&listed,
+     1,
+     {512},
+     "{\"match\": \"w\", \"axis\": 0}",
+     2,
+     "tensor \"w\" [512] of /models/a.bin: encoding IQ9 can be listed, not read"},
+    {&listed, 1, {512}, "{\"match\": \"w\", \"replicate\": true, \"decode\": true}", 2, "can be listed, not read"},
+};
+
 static void each_misfit_has_its_sentence(void **state) {
   (void)state;
-  static const struct {
-    const dsc_encoding *encoding;
-    int32_t ndim;
-    int64_t shape[3];
-    const char *rule;
-    int32_t workers;
-    const char *says;
-  } cases[] = {
-      {&plain,
-       2,
-       {4, 7},
-       "{\"match\": \"x\", \"axis\": 0}",
-       2,
-       "tensor \"w\" [4, 7] of /models/a.bin: no rule of the shard plan matches it; add one, or as the last"},
-      {&plain,
-       2,
-       {4, 7},
-       "{\"match\": \"w\", \"axis\": 2}",
-       2,
-       "tensor \"w\" [4, 7] of /models/a.bin: there is no dimension 2, it has 2; rule 1 (\"w\") of the shard plan"},
-      {&plain, 2, {4, 7}, "{\"match\": \"w\", \"axis\": -3}", 2, "there is no dimension -3, it has 2"},
-      {&plain,
-       0,
-       {0},
-       "{\"match\": \"w\", \"axis\": 0}",
-       1,
-       "tensor \"w\" [] of /models/a.bin: it has no dimensions to split, only to replicate"},
-      {&plain,
-       2,
-       {4, 7},
-       "{\"match\": \"w\", \"axis\": 1}",
-       3,
-       "dimension 1 has 7 elements which do not divide by 3 workers; numbers of workers that suit it: 1, 7; or let the "
-       "rule say \"uneven\": true; rule 1"},
-      {&plain,
-       1,
-       {96},
-       "{\"match\": \"w\", \"axis\": 0, \"unit\": 32}",
-       2,
-       "dimension 0 has 96 elements, 3 units of 32, which do not divide by 2 workers; numbers of workers that suit it: "
-       "1, 3;"},
-      {&plain,
-       1,
-       {100},
-       "{\"match\": \"w\", \"axis\": 0, \"unit\": 64, \"uneven\": true}",
-       1,
-       "dimension 0 has 100 elements, not a multiple of the unit 64, so no number of workers suits it; rule 1"},
-      {&blocks32,
-       2,
-       {2, 96},
-       "{\"match\": \"w\", \"axis\": 1}",
-       2,
-       "3 units of 32, which do not divide by 2 workers; numbers of workers that suit it: 1, 3;"},
-      {&blocks32,
-       2,
-       {2, 96},
-       "{\"match\": \"w\", \"axis\": 1, \"unit\": 40}",
-       1,
-       "not a multiple of 160 (unit 40, blocks of 32 of encoding Q32), so no number"},
-      {&blocks32,
-       2,
-       {2, 96},
-       "{\"match\": \"w\", \"axis\": 1, \"unit\": 9223372036854775807}",
-       1,
-       "not a multiple of 9223372036854775807 (unit 9223372036854775807, blocks of 32"},
-      {&plain,
-       1,
-       {10},
-       "{\"match\": \"w\", \"axis\": 0, \"parts\": [3, 3, 3]}",
-       3,
-       "the 3 parts are 9 elements together, but dimension 0 has 10; rule 1"},
-      {&plain,
-       1,
-       {10},
-       "{\"match\": \"w\", \"axis\": 0, \"parts\": [3, 3, 4]}",
-       2,
-       "there are 3 parts and 2 workers; the number of workers that suits it: 3; rule 1"},
-      {&blocks32,
-       1,
-       {96},
-       "{\"match\": \"w\", \"axis\": 0, \"parts\": [32, 16, 48]}",
-       3,
-       "part 2 has 16 elements, not a multiple of the blocks of 32 of encoding Q32; rule 1"},
-      {&listed,
-       1,
-       {512},
-       "{\"match\": \"w\", \"axis\": 0}",
-       2,
-       "tensor \"w\" [512] of /models/a.bin: encoding IQ9 can be listed, not read"},
-      {&listed, 1, {512}, "{\"match\": \"w\", \"replicate\": true, \"decode\": true}", 2, "can be listed, not read"},
-  };
-  for (size_t i = 0; i < COUNT(cases); i++) {
-    disco_weights *model = model_of(cases[i].encoding, cases[i].ndim, cases[i].shape);
-    disco_shard_plan *plan = plan_of(cases[i].rule);
+  for (size_t i = 0; i < COUNT(misfits); i++) {
+    disco_weights *model = model_of(misfits[i].encoding, misfits[i].ndim, misfits[i].shape);
+    disco_shard_plan *plan = plan_of(misfits[i].rule);
     disco_shard shard = {.tensor = 77};
-    assert_int_equal(dsc_shard_of(model, plan, 0, cases[i].workers, cases[i].workers - 1, &shard), DISCO_VALUE);
-    expect_says(cases[i].says);
+    assert_int_equal(dsc_shard_of(model, plan, 0, misfits[i].workers, misfits[i].workers - 1, &shard), DISCO_VALUE);
+    expect_says(misfits[i].says);
     assert_int_equal(shard.tensor, 77);
-    assert_int_equal(dsc_shard_check(model, plan, cases[i].workers), DISCO_VALUE);
-    expect_says(cases[i].says);
+    assert_int_equal(dsc_shard_check(model, plan, misfits[i].workers), DISCO_VALUE);
+    expect_says(misfits[i].says);
     expect_says("; 1 of 1 tensors does not fit");
     dsc_shard_plan_destroy(plan);
     disco_weights_close(model);

@@ -10,6 +10,7 @@
 typedef struct {
   const dsc_source *source;
   disco_weights *model;
+  bool only_listed; /* the files are not looked at */
   int32_t file;
 } reader;
 
@@ -51,7 +52,9 @@ static disco_status open_file(reader *self, const char *what, const json_t *reco
   if (status != DISCO_OK) return status;
   if (strcmp(format, "raw-shard") != 0)
     return dsc_fail(DISCO_VALUE, "%s has format %s; only \"raw-shard\" is known", what, dsc_name_print(format, print));
-  if ((status = dsc_model_add_sibling(self->model, self->source->path, called, &self->file)) != DISCO_OK) return status;
+  status = self->only_listed ? dsc_model_claim_sibling(self->model, self->source->path, called, expected, &self->file)
+                             : dsc_model_add_sibling(self->model, self->source->path, called, &self->file);
+  if (status != DISCO_OK) return status;
   const char *path = dsc_model_file(self->model, self->file, &bytes);
   if (bytes == expected) return DISCO_OK;
   return dsc_fail(DISCO_VALUE, "%s has %llu bytes; %s says %llu: was it cut, or replaced?", path,
@@ -97,21 +100,34 @@ static disco_status add_metadata(const json_t *metadata, disco_weights *model) {
   return DISCO_OK;
 }
 
+static disco_status fill(reader *self, const json_t *json) {
+  const json_t *files = json_object_get(json, "records");
+  if (!json_is_array(files)) return dsc_fail(DISCO_VALUE, "%s has no array \"records\" of files", self->source->path);
+  disco_status status = add_metadata(json_object_get(json, "metadata"), self->model);
+  for (size_t i = 0; status == DISCO_OK && i < json_array_size(files); i++)
+    status = add_file(self, i, json_array_get(files, i));
+  return status;
+}
+
 disco_status dsc_tensor_cache_fill(const dsc_source *source, const json_t *json, disco_weights *model) {
   reader self = {.source = source, .model = model};
-  const json_t *files = json_object_get(json, "records");
-  if (!json_is_array(files)) return dsc_fail(DISCO_VALUE, "%s has no array \"records\" of files", source->path);
-  disco_status status = add_metadata(json_object_get(json, "metadata"), model);
-  for (size_t i = 0; status == DISCO_OK && i < json_array_size(files); i++)
-    status = add_file(&self, i, json_array_get(files, i));
+  return fill(&self, json);
+}
+
+static disco_status read_source(const dsc_source *source, bool only_listed, disco_weights *model) {
+  reader self = {.source = source, .model = model, .only_listed = only_listed};
+  json_t *json = NULL;
+  disco_status status = dsc_json_read(source, &json);
+  if (status != DISCO_OK) return status;
+  status = fill(&self, json);
+  json_decref(json);
   return status;
 }
 
 disco_status dsc_tensor_cache_read(const dsc_source *source, disco_weights *model) {
-  json_t *json = NULL;
-  disco_status status = dsc_json_read(source, &json);
-  if (status != DISCO_OK) return status;
-  status = dsc_tensor_cache_fill(source, json, model);
-  json_decref(json);
-  return status;
+  return read_source(source, false, model);
+}
+
+disco_status dsc_tensor_cache_list(const dsc_source *source, disco_weights *model) {
+  return read_source(source, true, model);
 }

@@ -197,7 +197,7 @@ static void no_memory_at_any_point(void **state) {
     (void)dsc_inject_fail_allocation(0);
     assert_true(status == DISCO_OK || status == DISCO_MEMORY || status == DISCO_RUNTIME);
   }
-  assert_true(n > 20);
+  assert_true(n > 10);
 }
 
 int main(void) {

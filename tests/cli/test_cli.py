@@ -20,10 +20,12 @@ MAN_PAGE = ROOT / "docs" / "man" / "disco.1"
 COMPLETION = ROOT / "cli" / "completion" / "disco.bash"
 BOUND_SECONDS = 60
 
-SUBCOMMANDS = ["info", "perf", "help", "version", "worker"]
+SUBCOMMANDS = ["info", "inspect", "shard", "perf", "help", "version", "worker"]
 PERF = "op type redop min max factor iters warmup check workers groups in-group session private ccl json control"
 OPTIONS = {
     "info": ["--json"],
+    "inspect": ["--json", "--metadata", "--tensors"],
+    "shard": ["--plan", "--workers", "--dry-run", "--verbose", "--manifest", "--json"],
     "perf": [f"--{name}" for name in PERF.split()],
     "help": [],
     "version": [],
@@ -301,7 +303,7 @@ def on_a_terminal(*arguments, **env):
         os.close(master)
 
 
-@pytest.mark.parametrize("arguments", [["help"], ["help", "worker"], ["version", "--help"]])
+@pytest.mark.parametrize("arguments", [["help"], ["help", "worker"], ["shard", "--help"], ["version", "--help"]])
 def test_headings_are_bold_on_a_terminal_alone(arguments):
     bold = on_a_terminal(*arguments)
     plain = printed(*arguments)
@@ -394,10 +396,13 @@ def test_completion_has_everything():
     assert completed("help", "info", "") == []
     for name in SUBCOMMANDS:
         if name != "help":
-            assert set(completed(name, "")) == {*OPTIONS[name], "--help"}
+            assert set(completed(name, "-")) == {*OPTIONS[name], "--help"}
     assert completed("worker", "1", "--cpu", "") == []
 
 
-def test_completion_of_a_library_is_a_file(tmp_path):
+def test_completion_of_files(tmp_path):
     (tmp_path / "a library.so").touch()
-    assert completed("worker", "--load", f"{tmp_path}/a") == [f"{tmp_path}/a library.so"]
+    for before in (["worker", "--load"], ["inspect"], ["shard"], ["shard", "--plan"], ["shard", "x", "--manifest"]):
+        assert completed(*before, f"{tmp_path}/a") == [f"{tmp_path}/a library.so"]
+    for before in (["inspect", "--tensors"], ["shard", "--workers"], ["info"]):
+        assert completed(*before, f"{tmp_path}/a") == []

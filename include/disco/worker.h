@@ -82,7 +82,7 @@ DISCO_API DISCO_MUST_USE disco_status disco_tensor_create(int32_t ndim, const in
  * Controllers call the same by name, with DRefs as arguments (disco_dref_arg() of disco/disco.h). A shape is an
  * ffi.Shape or an array of ints; a kind an ffi.Shape of one number of disco_reduce_kind, or an int; a bool may be an
  * int, a dtype or device its text ("float32", "cpu:0"). Each returns None but where it says so. Wrong arguments are a
- * TypeError that names the parameter, text that is no dtype or device a ValueError.
+ * TypeError that names the parameter.
  *
  *   runtime.disco.empty(shape, dtype, device, worker0_only: bool, in_group: bool) -> Tensor
  *     of each worker's own, uninitialised, 64-byte aligned; device None: the worker's own; with worker0_only None

@@ -120,22 +120,25 @@ typedef struct {
   bool worker0_only, in_group;
 } empty_args;
 
-/* Text that names no dtype is a wrong value; anything else that is none is of a wrong type. */
+/* Text that names no dtype or device is a wrong type, as where it is converted by TVM; the sentence says what it is. */
+static disco_status refuse_text(const char *name, const char *place, const TVMFFIByteArray *text, const char *known) {
+  return dsc_fail(DISCO_TYPE, "Mismatched type on argument %s when calling: `%s`. `%.*s` is unknown; %s", place, name,
+                  text->size < 64 ? (int)text->size : 64, text->data, known);
+}
+
 static disco_status refuse_dtype(const char *name, const TVMFFIAny *value) {
   TVMFFIByteArray text;
   if (!dsc_value_string(value, &text)) return dsc_args_mismatch_named(name, 1, "dtype", "DataType", value);
-  return dsc_fail(DISCO_VALUE,
-                  "%s: dtype `%.*s` is unknown; a dtype is int, uint or float with a number of bits (int8, uint16, "
-                  "float32), bfloat16, bool, or an 8-, 6- or 4-bit float such as float8_e4m3fn, and may have lanes "
-                  "behind it (float32x4)",
-                  name, text.size < 64 ? (int)text.size : 64, text.data);
+  return refuse_text(name, "#1 (dtype)", &text,
+                     "a dtype is int, uint or float with a number of bits (int8, uint16, float32), bfloat16, bool, or "
+                     "a float of 8, 6 or 4 bits such as float8_e4m3fn, and may have lanes (float32x4)");
 }
 
 static disco_status refuse_device(const char *name, const TVMFFIAny *value) {
   TVMFFIByteArray text;
   if (!dsc_value_string(value, &text)) return dsc_args_mismatch_named(name, 2, "device", "Optional<Device>", value);
-  return dsc_fail(DISCO_VALUE, "%s: device `%.*s` is unknown; None is the worker's own, `cpu` and `cpu:0` the CPU",
-                  name, text.size < 64 ? (int)text.size : 64, text.data);
+  return refuse_text(name, "#2 (device)", &text,
+                     "a device is a name with or without a number (cpu, cuda:1), None is the worker's own");
 }
 
 static disco_status read_empty_args(const TVMFFIAny *args, const dsc_worker *worker, empty_args *ret) {

@@ -161,19 +161,17 @@ static void the_names_are_there(void **state) {
                                "cpu.init_ccl",
                                "cpu.init_ccl_per_worker",
                                "cpu.sync_worker",
-                               "ref.init_ccl"};
+                               "ref.init_ccl",
+                               "ShardLoader",
+                               "ShardLoaderLoad",
+                               "ShardLoaderLoadPresharded",
+                               "ShardLoaderLoadAll",
+                               "ShardLoaderLoadAllPresharded",
+                               "ShardLoaderLoadParamOnWorker0"};
   /* A name that is not real would be found by compiled code, and fail too late. */
-  const char *const absent[] = {"SocketSession",
-                                "RemoteSocketSession",
-                                "load_vm_module",
-                                "ShardLoader",
-                                "ShardLoaderLoad",
-                                "ShardLoaderLoadAll",
-                                "create_process_pool",
-                                "cuda_ipc.alloc_storage",
-                                "socket_session_init_workers",
-                                "nccl.init_ccl",
-                                "create_socket_session_local_workers"};
+  const char *const absent[] = {
+      "SocketSession",          "RemoteSocketSession",         "load_vm_module", "create_process_pool",
+      "cuda_ipc.alloc_storage", "socket_session_init_workers", "nccl.init_ccl",  "create_socket_session_local_workers"};
   char name[128];
   for (size_t i = 0; i < sizeof(there) / sizeof(there[0]); i++) {
     snprintf(name, sizeof(name), "runtime.disco.%s", there[i]);

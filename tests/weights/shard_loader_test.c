@@ -72,7 +72,7 @@ static int refuse(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny
   return disco_raise("KeyError", "no cutting today");
 }
 
-static char info_of_module[1024]; /* for as many workers as there are */
+static _Thread_local char info_of_module[1024]; /* for as many workers as there are */
 
 /* Of the module: get_shard_info, and a function that no global one is called like. */
 static int get_shard_info(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {

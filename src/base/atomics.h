@@ -21,19 +21,11 @@
  * less are not hot. */
 #define dsc_cas(p, expected, desired) atomic_compare_exchange_strong((p), (expected), (desired))
 
-#if defined(__SANITIZE_THREAD__)
-#define DSC_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define DSC_TSAN 1
-#endif
-#endif
-
 /* A store before the fence is visible to whoever's load after its own fence comes later: the sleeper / waker handshake.
  * TSan has no model of fences, but nothing it checks (happens-before of data) rests on this one: it only orders flags.
  */
 static inline void dsc_fence(void) {
-#if defined(DSC_TSAN)
+#if DSC_TSAN
   static _Atomic int word;
   atomic_fetch_add(&word, 0);
 #else

@@ -393,6 +393,12 @@ static disco_status find_record(const shard_loader *self, const char *name, int6
   return *ret_record >= 0 ? DISCO_OK : dsc_fail(DISCO_VALUE, "%s has no parameter %s", self->path, name);
 }
 
+static disco_status find_param(const shard_loader *self, int64_t i, int64_t *ret_record) {
+  char name[96];
+  (void)snprintf(name, sizeof(name), "param_%lld", (long long)i);
+  return find_record(self, name, ret_record);
+}
+
 static void presharded_name(const dsc_worker *worker, int64_t i, char name[96]) {
   (void)snprintf(name, 96, "param_%lld_shard-%d-of-%d", (long long)i, worker->setup.id + 1, worker->setup.num_workers);
 }
@@ -415,10 +421,8 @@ static disco_status load_presharded(const shard_loader *self, const dsc_worker *
 
 static disco_status load_param(const shard_loader *self, const dsc_worker *worker, int64_t i,
                                TVMFFIObjectHandle *ret_tensor) {
-  char name[96];
   int64_t record = 0;
-  (void)snprintf(name, sizeof(name), "param_%lld", (long long)i);
-  disco_status status = find_record(self, name, &record);
+  disco_status status = find_param(self, i, &record);
   return status == DISCO_OK ? load(self, worker, record, ret_tensor) : status;
 }
 
@@ -433,10 +437,8 @@ static disco_status load_presharded_param(const shard_loader *self, const dsc_wo
 
 static disco_status load_param_on_worker0(const shard_loader *self, const dsc_worker *worker, int64_t i,
                                           TVMFFIObjectHandle *ret_tensor) {
-  char name[96];
   int64_t record = 0;
-  (void)snprintf(name, sizeof(name), "param_%lld", (long long)i);
-  disco_status status = find_record(self, name, &record);
+  disco_status status = find_param(self, i, &record);
   return status == DISCO_OK ? take_record(self, worker, record, worker->setup.id == 0, ret_tensor) : status;
 }
 

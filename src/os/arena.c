@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/atomics.h"
+#include "base/compiler.h"
 #include "base/inject.h"
 #include "base/list.h"
 #include "base/memory.h"
@@ -18,14 +19,7 @@
 
 /* Under the address sanitizer what is not allocated may not be touched, by this process: each has shadow memory of its
  * own, so a peer that stores into freed memory is not seen. */
-#if defined(__SANITIZE_ADDRESS__)
-#define POISONS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POISONS 1
-#endif
-#endif
-#ifdef POISONS
+#if DSC_ASAN
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(memory, bytes) ((void)(memory), (void)(bytes))

@@ -424,14 +424,7 @@ static void small_pieces_are_punched_when_they_add_up(void **state) {
 
 /* ---- What is not allocated may not be touched ---- */
 
-#if defined(__SANITIZE_ADDRESS__)
-#define POISONS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POISONS 1
-#endif
-#endif
-#ifdef POISONS
+#if DSC_ASAN
 #include <sanitizer/asan_interface.h>
 
 static void only_what_is_allocated_may_be_touched(void **state) {
@@ -837,7 +830,7 @@ int main(void) {
     cmocka_unit_test(it_behaves_as_its_model),
     cmocka_unit_test(freed_memory_is_punched_out),
     cmocka_unit_test(small_pieces_are_punched_when_they_add_up),
-#ifdef POISONS
+#if DSC_ASAN
     cmocka_unit_test(only_what_is_allocated_may_be_touched),
     cmocka_unit_test(touching_freed_memory_is_caught),
 #endif

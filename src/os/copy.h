@@ -12,8 +12,8 @@ void dsc_copy_to_peer(void *to, const void *from, size_t bytes);
 /* From memory that another CPU wrote last, into one's own: fetches 24 lines ahead, never past the end. */
 void dsc_copy_from_peer(void *to, const void *from, size_t bytes);
 /* The same, and the lines stay dirty here, by one word of each that is stored back: their next writer's stores then
- * take them over instead of waiting until this CPU has given up its copy. For memory that nobody else reads or writes
- * now. */
+ * take them over instead of waiting until this CPU has given up its copy (x86-64 with AVX2; elsewhere a plain copy).
+ * For memory that nobody else reads or writes now. */
 void dsc_copy_and_keep(void *to, void *from, size_t bytes);
 /* Past the caches (non-temporal stores, then a store fence): for outputs that do not fit them. `from` as in
  * dsc_copy_from_peer. */

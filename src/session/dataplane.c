@@ -79,6 +79,12 @@ disco_status dsc_session_init_ccl(disco_session *session, const char *name, cons
   if (*name == 0 || strlen(name) >= DSC_CCL_NAME_MAX)
     return dsc_fail(DISCO_VALUE, "init_ccl: a data plane's name has 1 to %d bytes, not %zu", DSC_CCL_NAME_MAX - 1,
                     strlen(name));
+  if (dsc_backend_find(name) != NULL) { /* without a detour over the registry, so that an error keeps its status */
+    const int64_t *ids = NULL;
+    size_t count = 0;
+    (void)dsc_value_as_shape(device_ids, NULL, 0, &ids, &count);
+    return dsc_session_start_plane(session, name, device_ids, count);
+  }
   (void)snprintf(function_name, sizeof(function_name), "runtime.disco.%s.init_ccl", name);
   TVMFFIObject *function = NULL;
   status = dsc_function_find(function_name, &function);
@@ -86,14 +92,6 @@ disco_status dsc_session_init_ccl(disco_session *session, const char *name, cons
   if (function == NULL) {
     const char *own = dsc_ccl_alias_target(engine->settings.ccl_alias, name);
     return own != NULL ? dsc_session_init_ccl(session, own, device_ids) : unknown_ccl(name, function_name);
-  }
-  if (dsc_backend_find(name) != NULL) { /* without a detour over the registry, so that an error keeps its status */
-    const int64_t *ids = NULL;
-    size_t count = 0;
-    dsc_object_unref(function);
-    if (!dsc_value_as_shape(device_ids, NULL, 0, &ids, &count))
-      return dsc_fail(DISCO_TYPE, "init_ccl: the device ids are no Shape");
-    return dsc_session_start_plane(session, name, device_ids, count);
   }
   TVMFFIAny args[2] = {dsc_object_value(session), *device_ids}, result = dsc_none();
   if (TVMFFIFunctionCall(function, args, 2, &result) != 0) status = dsc_error_take_raised(DISCO_RAISED);

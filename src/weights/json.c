@@ -8,6 +8,7 @@
 #include "base/inject.h"
 #include "base/memory.h"
 #include "weights/names.h"
+#include "weights/source.h"
 
 /* ---- Parsing ---- */
 
@@ -89,6 +90,15 @@ disco_status dsc_json_read(const dsc_source *source, json_t **ret_json) {
   status = source->read(source->context, 0, text, source->bytes);
   if (status == DISCO_OK) status = dsc_json_parse(source->path, text, source->bytes, ret_json);
   free(text);
+  return status;
+}
+
+disco_status dsc_json_open(const char *path, json_t **ret_json) {
+  dsc_file_source file;
+  disco_status status = dsc_file_source_open(path, &file);
+  if (status != DISCO_OK) return status;
+  status = dsc_json_read(&file.source, ret_json);
+  dsc_file_source_close(&file);
   return status;
 }
 

@@ -12,6 +12,8 @@
 disco_status dsc_json_parse(const char *what, const char *text, size_t bytes, json_t **ret_json);
 /* The whole source as JSON; sources over the limit are refused before they are read. */
 disco_status dsc_json_read(const dsc_source *source, json_t **ret_json);
+/* The same of the file at `path`, which is opened and closed. */
+disco_status dsc_json_open(const char *path, json_t **ret_json);
 
 /* Members of an object by type; DISCO_VALUE that names `what` (a tensor, a rule), the member, and what was there. */
 disco_status dsc_json_string(const char *what, const json_t *object, const char *name, const char **ret_value);

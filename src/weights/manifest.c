@@ -13,7 +13,6 @@
 #include "base/text.h"
 #include "weights/json.h"
 #include "weights/names.h"
-#include "weights/source.h"
 
 static const char algorithm[] = "xxh3-64";
 enum { HASH_DIGITS = 16 };
@@ -135,13 +134,9 @@ disco_status dsc_manifest_parse(const char *what, const char *json, size_t bytes
 }
 
 disco_status dsc_manifest_open(const char *path, disco_manifest **ret_manifest) {
-  dsc_file_source file;
   json_t *json = NULL;
   dsc_text what = DSC_TEXT_INIT;
-  disco_status status = dsc_file_source_open(path, &file);
-  if (status != DISCO_OK) return status;
-  status = dsc_json_read(&file.source, &json);
-  dsc_file_source_close(&file);
+  disco_status status = dsc_json_open(path, &json);
   if (status != DISCO_OK) return status;
   dsc_text_add(&what, "manifest %s", path);
   status = read_manifest(what.data != NULL ? what.data : "the manifest", json, ret_manifest);

@@ -7,7 +7,6 @@
 #include "base/text.h"
 #include "weights/json.h"
 #include "weights/names.h"
-#include "weights/source.h"
 
 /* ---- Words ---- */
 
@@ -240,13 +239,9 @@ disco_status dsc_shard_plan_parse(const char *json, size_t bytes, disco_shard_pl
 }
 
 disco_status dsc_shard_plan_open(const char *path, disco_shard_plan **ret_plan) {
-  dsc_file_source file;
   json_t *json = NULL;
   dsc_text what = DSC_TEXT_INIT;
-  disco_status status = dsc_file_source_open(path, &file);
-  if (status != DISCO_OK) return status;
-  status = dsc_json_read(&file.source, &json);
-  dsc_file_source_close(&file);
+  disco_status status = dsc_json_open(path, &json);
   if (status != DISCO_OK) return status;
   dsc_text_add(&what, "shard plan %s", path);
   status = plan_of(what.data != NULL ? what.data : "the shard plan", json, ret_plan);

@@ -16,21 +16,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/compiler.h"
 #include "disco/disco.h"
 
 enum { CHAOS_WORKERS = 6, CHAOS_THREADS = 3, CHAOS_BOUND_MS = 5000 };
 
 /* The sanitizers keep memory, and start processes slowly. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CHAOS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define CHAOS_SANITIZED 1
-#endif
-#endif
-#ifndef CHAOS_SANITIZED
-#define CHAOS_SANITIZED 0
-#endif
+#define CHAOS_SANITIZED DSC_SANITIZED
 
 /* ---- Decisions: each stream is fixed by the seed, the step and who decides ---- */
 

@@ -18,22 +18,14 @@
 
 #include <cmocka.h>
 
+#include "base/compiler.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 #include "ffi/value.h"
 
 enum { BOUND_MS = 5000 };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+#define SANITIZED DSC_SANITIZED
 
 /* ---- The program ---- */
 

@@ -235,7 +235,7 @@ static void test_sessions_of_a_child(void **state) {
   after_fork(leave_session_to_the_exit_hook);
 }
 
-#if !FAULTS_ASAN && !FAULTS_TSAN /* whose own allocators do not survive such a fork */
+#if !DSC_ASAN && !DSC_TSAN /* whose own allocators do not survive such a fork */
 static _Atomic bool stop_churning;
 
 static bool few_threads(void *context) {
@@ -398,7 +398,7 @@ int main(void) {
     cmocka_unit_test(test_drops_in_a_child),
     cmocka_unit_test(test_drops_and_looks_in_a_child),
     cmocka_unit_test(test_sessions_of_a_child),
-#if !FAULTS_ASAN && !FAULTS_TSAN
+#if !DSC_ASAN && !DSC_TSAN
     cmocka_unit_test(test_fork_at_any_moment),
 #endif
     cmocka_unit_test(test_no_descriptors),

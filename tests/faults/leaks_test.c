@@ -38,7 +38,7 @@ static void expect_flat(const census *before, long slack_kib) {
                 after.descriptors);
   assert_int_equal(after.threads, before->threads);
   assert_int_equal(after.descriptors, before->descriptors);
-  if (FAULTS_ASAN || FAULTS_TSAN) return;
+  if (DSC_ASAN || DSC_TSAN) return;
   const int slack_mappings =
       64; /* malloc keeps an arena of two mappings per thread that ever met another, glibc a few stacks */
   if (after.mappings > before->mappings + slack_mappings || after.resident_kib > before->resident_kib + slack_kib)
@@ -106,7 +106,7 @@ static void test_registers_are_reused(void **state) {
   assert_true(highest <= 4096); /* one lives at a time; a batch of releases may be on its way */
   census after = take_census();
   assert_int_equal(after.descriptors, before.descriptors);
-  if (!FAULTS_ASAN && !FAULTS_TSAN) assert_true(after.resident_kib <= before.resident_kib + 2048);
+  if (!DSC_ASAN && !DSC_TSAN) assert_true(after.resident_kib <= before.resident_kib + 2048);
   disco_dref_unref(id);
   faults_close(session);
 }

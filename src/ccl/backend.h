@@ -15,7 +15,8 @@
 enum { DSC_BACKEND_VERSION = 1 };
 
 /* Data only, never a bit of a result: DISCO_CCL_TUNE=name=value,... All ranks must have the same ones: a digest of them
- * is part of every entry. Sizes in bytes of one rank's part. X(name, default, "meaning") */
+ * is part of every entry. Sizes in bytes of one rank's part; what was measured for them: bench/thresholds/. X(name,
+ * default, "meaning") */
 #define DSC_TUNING_LIST(X)                                                                                          \
   X(inlined, 56, "largest data that goes in the entry line, at most 56")                                            \
   X(oneshot_two, 16384, "largest one-shot allreduce of two ranks")                                                  \

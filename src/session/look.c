@@ -39,7 +39,7 @@ void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *tex
     dsc_note_text(dsc_segment_at(header, header->plane_offset), header->num_workers, header->num_groups, worker, what,
                   sizeof(what));
     dsc_text_add(text, "%s, command %" PRIu64, what[0] != 0 ? what : "in a collective", done + 1);
-  } else if (dsc_load_relaxed(&line->pid) == 0) {
+  } else if (dsc_load_relaxed(&line->pid) == 0 || dsc_load_relaxed(&line->since_ns) == 0) { /* no command has begun */
     dsc_text_add(text, "not started yet");
   } else {
     double seconds = (double)(dsc_clock_coarse_ns() - dsc_load_relaxed(&line->since_ns)) / 1e9;

@@ -320,8 +320,12 @@ static int run(int argc, char **argv) {
   disco_shard_plan *plan = NULL;
   int status = parse(argc, argv, &self);
   if (status != EXIT_OK) return status;
-  if (self.pattern != NULL && plan_of_pattern(self.pattern, &plan) != DISCO_OK)
-    return usage_error("inspect", "--tensors takes a pattern of names, like `*.weight`, not `%.200s`", self.pattern);
+  if (self.pattern != NULL) {
+    const disco_status parsed = plan_of_pattern(self.pattern, &plan);
+    if (parsed == DISCO_VALUE)
+      return usage_error("inspect", "--tensors takes a pattern of names, like `*.weight`, not `%.200s`", self.pattern);
+    if (parsed != DISCO_OK) return report_failure("inspect");
+  }
   status = inspect(&self, plan);
   disco_shard_plan_destroy(plan);
   disco_weights_close(self.weights);

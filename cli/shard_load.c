@@ -1,6 +1,8 @@
 /* Reading the shards of all workers, and how far that is. */
 #define _POSIX_C_SOURCE 200809L
 
+#include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,10 +95,22 @@ static disco_status load_worker(shard_job *job, int32_t worker, void *memory, di
   return status;
 }
 
+/* Said before minutes of reading, not after; nothing is made yet, since reading may fail. */
+static disco_status check_writable(const char *path) {
+  char *folder = strdup(path);
+  if (folder == NULL) return disco_fail(DISCO_MEMORY, "no memory for the folder of %s", path);
+  const char *where = access(path, F_OK) == 0 ? path : dirname(folder);
+  const bool is_writable = access(where, W_OK) == 0;
+  const int error = errno;
+  free(folder);
+  return is_writable ? DISCO_OK : disco_fail(DISCO_RUNTIME, "manifest %s cannot be written: %s", path, strerror(error));
+}
+
 disco_status shard_load(shard_job *job) {
   disco_manifest *manifest = NULL;
-  disco_status status = DISCO_OK;
-  if (job->options.manifest != NULL) status = disco_manifest_create(job->options.workers, &manifest);
+  disco_status status = job->options.manifest != NULL ? check_writable(job->options.manifest) : DISCO_OK;
+  if (status == DISCO_OK && job->options.manifest != NULL)
+    status = disco_manifest_create(job->options.workers, &manifest);
   if (status != DISCO_OK) return status;
   void *memory = malloc(job->largest > 0 ? (size_t)job->largest : 1);
   if (memory == NULL)

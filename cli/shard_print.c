@@ -210,7 +210,10 @@ void shard_print_json(const shard_job *job) {
   fputs(",\n  ", stdout);
   json_text("plan", job->options.plan);
   printf(",\n  \"workers\": %d,\n  \"dry_run\": %s,\n  \"fits\": %s,\n  \"error\": ", job->options.workers,
-         job->options.dry_run ? "true" : "false", job->workers != NULL ? "true" : "false");
+         job->options.dry_run ? "true" : "false",
+         job->workers != NULL ? "true"
+         : job->plan != NULL  ? "false"
+                              : "null"); /* null: nothing to judge */
   if (job->error != NULL)
     print_json_string(stdout, job->error, strlen(job->error));
   else

@@ -129,9 +129,12 @@ DISCO_API DISCO_MUST_USE disco_status disco_shard_check(const disco_weights *wei
  * the reading with DISCO_INTERRUPTED. */
 typedef bool (*disco_weights_progress)(void *context, uint64_t bytes_read);
 
-/* Read a shard into memory of `shard->bytes` bytes at `memory`, and nothing else of the file; peak memory beside it is
- * one chunk of 1 MiB. Blocks. DISCO_VALUE when the file has become shorter, DISCO_RUNTIME when it cannot be read;
- * memory is undefined then. `progress` may be NULL. */
+/* Read a shard into `shard->bytes` bytes at `memory`, aligned for its dtype, and nothing else of the file; beside it at
+ * most 256 KiB are taken, where it is decoded. A skipped shard reads nothing. Blocks: one system call for each run of
+ * bytes that lie side by side in the file, so a slice of the last axis costs one per row, about half a microsecond;
+ * rows of a few bytes are slow. DISCO_VALUE: the file has another size than when the model was opened (one of the same
+ * size is not noticed), or `shard` is none of this model; DISCO_RUNTIME: it cannot be read; DISCO_MEMORY;
+ * DISCO_INTERRUPTED: `progress` (may be NULL) said so. The memory is undefined then. */
 DISCO_API DISCO_MUST_USE disco_status disco_shard_read(const disco_weights *weights, const disco_shard *shard,
                                                        disco_weights_progress progress, void *context, void *memory);
 

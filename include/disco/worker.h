@@ -164,11 +164,14 @@ DISCO_API DISCO_MUST_USE disco_status disco_worker_collective_stats(disco_collec
  *   text, or the path of a file when its first character but white space is not '{'. Before a byte of a tensor is read
  *   the whole plan is checked for all workers, and all of the worker's tensors are made. The manifest is a path: what
  *   was read must hash to what it says. Skipped tensors are not in the map. One tensor of it, on every worker:
- *   ffi.MapGetItem(map, name). ValueError: model, plan or manifest are wrong, do not fit each other or the number of
- *   workers, or a file was cut; RuntimeError: a file cannot be opened or read; MemoryError.
+ *   ffi.MapGetItem(map, name); a KeyError there means that the plan skips it, or a misspelt name. Relative paths are
+ *   each worker's own: give absolute ones together with options.working_directory. ValueError: model, plan or manifest
+ * are wrong, do not fit each other or the number of workers, or a file was cut; RuntimeError: a file cannot be opened
+ * or read; MemoryError.
  *
  * runtime.disco.ShardLoader(path: str, json: str, shard_info: str, module: Module or None) -> loader
- *   TVM's way: a tensor cache whose content is `json`; `path` says beside what its files lie. No file is looked at yet.
+ *   TVM's way. `path`: of tensor-cache.json, with its folder ("./tensor-cache.json"), beside which its other files lie;
+ *   `json`: the text of that file; shard_info "{}" without functions. No file is looked at yet.
  *   shard_info: {"param_0": [["function", [[output shape], "dtype"], integers...], ...], ...}; functions are those of
  *   the module and its imports, else global ones; "" asks the module's get_shard_info. ValueError: broken JSON, a
  *   function that is not there; parameters that the cache does not have are ignored.

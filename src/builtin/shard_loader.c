@@ -261,27 +261,12 @@ static disco_status whole_shard(const shard_loader *self, int64_t record, disco_
                   dsc_thread_error() != NULL ? dsc_thread_error()->message : "");
 }
 
-/* The file is as long as the cache says. */
-static disco_status check_file(const shard_loader *self, int64_t record) {
-  uint64_t expected = 0;
-  dsc_file file;
-  const char *path = dsc_model_file(self->model, dsc_model_weight(self->model, record)->file, &expected);
-  disco_status status = dsc_file_open(path, &file);
-  if (status != DISCO_OK) return status;
-  const uint64_t bytes = file.bytes;
-  dsc_file_close(&file);
-  if (bytes == expected) return DISCO_OK;
-  return dsc_fail(DISCO_VALUE, "%s has %llu bytes; %s says %llu: was it cut, or replaced?", path,
-                  (unsigned long long)bytes, self->path, (unsigned long long)expected);
-}
-
 /* A tensor for the record, owned; filled from the file, or left as it is. */
 static disco_status take_record(const shard_loader *self, const dsc_worker *worker, int64_t record, bool filled,
                                 TVMFFIObjectHandle *ret_tensor) {
   disco_shard shard;
   TVMFFIObjectHandle tensor = NULL;
   disco_status status = whole_shard(self, record, &shard);
-  if (status == DISCO_OK && filled) status = check_file(self, record);
   if (status == DISCO_OK) status = dsc_builtin_make_shard(worker, &shard, &tensor);
   if (status == DISCO_OK && filled) status = dsc_builtin_read_shard(self->model, &shard, tensor);
   if (status == DISCO_OK)

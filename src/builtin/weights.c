@@ -76,6 +76,21 @@ static disco_status shard_at(const loading *self, int64_t tensor, disco_shard *r
   return dsc_shard_of(self->model, self->plan, tensor, setup->num_workers, setup->id, ret_shard);
 }
 
+/* Before any of it is made: on the heap each tensor alone may fit where all of them do not, and none is touched yet. An
+ * arena counts what it has given out itself. Other worker threads may look at the same moment: see read_shard. */
+static disco_status check_memory(const loading *self) {
+  const int64_t count = dsc_model_count(self->model);
+  uint64_t bytes = 0;
+  if (self->worker->setup.arena != NULL) return DISCO_OK;
+  for (int64_t i = 0; i < count; i++) {
+    disco_shard shard;
+    disco_status status = shard_at(self, i, &shard);
+    if (status != DISCO_OK) return status;
+    if (__builtin_add_overflow(bytes, shard.bytes, &bytes)) bytes = UINT64_MAX;
+  }
+  return dsc_memory_check(bytes, "this worker's part of the model");
+}
+
 /* All of this worker's tensors, not yet read: what does not fit is told before the first byte moves. */
 static disco_status make_tensors(loading *self) {
   const int64_t count = dsc_model_count(self->model);
@@ -141,6 +156,7 @@ int dsc_builtin_load_weights(void *ffi_self, const TVMFFIAny *args, int32_t num_
   if (status == DISCO_OK && self.manifest_path != NULL) status = dsc_manifest_open(self.manifest_path, &self.manifest);
   if (status == DISCO_OK) status = dsc_model_open(self.path, &self.model);
   if (status == DISCO_OK) status = dsc_shard_check(self.model, self.plan, worker->setup.num_workers);
+  if (status == DISCO_OK) status = check_memory(&self);
   if (status == DISCO_OK) status = make_tensors(&self);
   if (status == DISCO_OK) status = read_tensors(&self);
   if (status == DISCO_OK) status = make_map(&self, result);

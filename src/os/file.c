@@ -97,11 +97,6 @@ bool dsc_path_is_folder(const char *path) {
   return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
-bool dsc_path_is_file(const char *path) {
-  struct stat about;
-  return stat(path, &about) == 0 && S_ISREG(about.st_mode);
-}
-
 disco_status dsc_folder_visit(const char *path, bool (*visit)(void *context, const char *name), void *context) {
   DIR *folder = DSC_ALLOCATION_FAILS() ? (errno = EMFILE, NULL) : opendir(path);
   if (folder == NULL) return refuse_open(path, errno);

@@ -22,7 +22,6 @@ void dsc_file_close(dsc_file *file); /* also of a zeroed or closed one */
 disco_status dsc_file_read(const dsc_file *file, const char *path, uint64_t offset, void *to, size_t bytes);
 
 bool dsc_path_is_folder(const char *path);
-bool dsc_path_is_file(const char *path);
 /* Every name in a folder but "." and "..", in no order, until `visit` says false. DISCO_RUNTIME with errno's words. */
 disco_status dsc_folder_visit(const char *path, bool (*visit)(void *context, const char *name), void *context);
 

@@ -7,6 +7,8 @@
 
 #include "base/inject.h"
 #include "base/memory.h"
+#include "base/text.h"
+#include "os/cgroup.h"
 #include "weights/names.h"
 #include "weights/source.h"
 
@@ -15,6 +17,8 @@
 /* What a parsed value costs is a multiple of the text only if the text does not consist of empty arrays. No file of the
  * formats comes near these. */
 enum { SMALL = 4096, BYTES_PER_VALUE = 3, BYTES_PER_CONTAINER = 12 };
+/* What jansson takes for them, rounded up; from WORTH_A_LOOK on the control group's limit is asked first. */
+enum { VALUE_TAKES = 40, CONTAINER_TAKES = 230, WORTH_A_LOOK = 16 << 20 };
 
 /* Behind the string that begins at `at` with its quote. */
 static const char *skip_string(const char *at, const char *end) {
@@ -51,7 +55,8 @@ static disco_status scan(const char *what, const char *text, size_t bytes) {
                     "%s: %zu values, %zu of them arrays or objects, in %zu bytes of JSON; at most one in %d and one in "
                     "%d bytes are taken",
                     what, values, containers, bytes, BYTES_PER_VALUE, BYTES_PER_CONTAINER);
-  return DISCO_OK;
+  const uint64_t takes = bytes + (uint64_t)values * VALUE_TAKES + (uint64_t)containers * CONTAINER_TAKES;
+  return takes < WORTH_A_LOOK ? DISCO_OK : dsc_memory_check(takes, what);
 }
 
 /* jansson's words quote the text, which is a stranger's. */
@@ -172,6 +177,32 @@ disco_status dsc_json_flag(const char *what, const json_t *object, const char *n
   const json_t *value = json_object_get(object, name);
   if (value != NULL && !json_is_boolean(value)) return refuse(what, name, value, "true or false");
   *ret_value = json_is_true(value);
+  return DISCO_OK;
+}
+
+disco_status dsc_json_words(const char *what, json_t *object, const char *const *words) {
+  const char *name;
+  char print[DSC_NAME_PRINT_BYTES];
+  json_t *value;
+  json_object_foreach(object, name, value) {
+    const char *const *word = words;
+    while (*word != NULL && strcmp(*word, name) != 0) word++;
+    if (*word != NULL) continue;
+    dsc_nearest nearest;
+    dsc_text hint = DSC_TEXT_INIT, known = DSC_TEXT_INIT;
+    dsc_nearest_init(&nearest, name);
+    for (word = words; *word != NULL; word++) {
+      dsc_nearest_offer(&nearest, *word);
+      dsc_text_add(&known, "%s%s", word == words ? "" : ", ", *word);
+    }
+    dsc_nearest_print(&nearest, &hint);
+    disco_status status =
+        dsc_fail(DISCO_VALUE, "%s has an unknown word %s%s (known: %s)", what, dsc_name_print(name, print),
+                 hint.data != NULL ? hint.data : "", known.data != NULL ? known.data : "");
+    dsc_text_fini(&hint);
+    dsc_text_fini(&known);
+    return status;
+  }
   return DISCO_OK;
 }
 

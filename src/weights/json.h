@@ -23,6 +23,9 @@ disco_status dsc_json_count(const char *what, const json_t *object, const char *
 /* An array of 0 to `room` integers, each >= 0. */
 disco_status dsc_json_counts(const char *what, const json_t *object, const char *name, int32_t room,
                              int64_t *ret_values, int32_t *ret_count);
+/* DISCO_VALUE for the first member that is none of the words (NULL behind the last), with the nearest and all of them.
+ */
+disco_status dsc_json_words(const char *what, json_t *object, const char *const *words);
 /* false when it is absent. */
 disco_status dsc_json_flag(const char *what, const json_t *object, const char *name, bool *ret_value);
 

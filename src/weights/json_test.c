@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/inject.h"
+#include "common/cgroup.h"
 #include "weights/json.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -107,6 +108,28 @@ static void dense_values_are_refused(void **state) {
     assert_int_equal(dsc_json_parse("small", text, size, &json), DISCO_OK);
     json_decref(json);
   }
+  free(text);
+}
+
+/* Blanks make a text long, and let it have many small arrays: what they take is asked for before they are made. */
+static void memory_is_asked_for(void **state) {
+  (void)state;
+  enum { ARRAYS = 200000, EACH = 12 };
+  char *text = malloc(ARRAYS * EACH + 2);
+  assert_non_null(text);
+  memset(text, ' ', ARRAYS * EACH + 2);
+  text[0] = '[';
+  for (int i = 0; i < ARRAYS; i++) memcpy(text + 1 + (size_t)i * EACH, i + 1 < ARRAYS ? "[]," : "[] ", 3);
+  text[ARRAYS * EACH + 1] = ']';
+  json_t *json = NULL;
+  fake_cgroup group;
+  fake_cgroup_begin(&group, "100000000\n", "60000000\n");
+  assert_int_equal(dsc_json_parse("many", text, ARRAYS * EACH + 2, &json), DISCO_MEMORY);
+  expect_says("memory limit is 100000000 bytes");
+  fake_cgroup_end(&group);
+  assert_int_equal(dsc_json_parse("many", text, ARRAYS * EACH + 2, &json), DISCO_OK);
+  assert_int_equal(json_array_size(json), ARRAYS);
+  json_decref(json);
   free(text);
 }
 
@@ -211,7 +234,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(broken_json_is_refused),   cmocka_unit_test(depth_is_limited),
       cmocka_unit_test(dense_values_are_refused), cmocka_unit_test(sources),
-      cmocka_unit_test(members_by_type),          cmocka_unit_test(metadata_as_text),
+      cmocka_unit_test(memory_is_asked_for),      cmocka_unit_test(members_by_type),
+      cmocka_unit_test(metadata_as_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,24 +91,13 @@ static disco_status check_hashes(const char *what, const char *tensor, const jso
   return DISCO_OK;
 }
 
-static disco_status check_words(const char *what, json_t *json) {
-  const char *name;
-  char print[DSC_NAME_PRINT_BYTES];
-  json_t *value;
-  json_object_foreach(json, name, value) {
-    if (strcmp(name, "algorithm") == 0 || strcmp(name, "workers") == 0 || strcmp(name, "tensors") == 0) continue;
-    return dsc_fail(DISCO_VALUE, "%s has an unknown word %s (known: algorithm, workers, tensors)", what,
-                    dsc_name_print(name, print));
-  }
-  return DISCO_OK;
-}
-
 static disco_status read_manifest(const char *what, json_t *json, disco_manifest **ret_manifest) {
+  static const char *const words[] = {"algorithm", "workers", "tensors", NULL};
   const char *name;
   char print[DSC_NAME_PRINT_BYTES];
   uint64_t num_workers = 0;
   if (!json_is_object(json)) return dsc_fail(DISCO_VALUE, "%s is not an object {\"algorithm\": ...}", what);
-  disco_status status = check_words(what, json);
+  disco_status status = dsc_json_words(what, json, words);
   if (status == DISCO_OK) status = dsc_json_string(what, json, "algorithm", &name);
   if (status != DISCO_OK) return status;
   if (strcmp(name, algorithm) != 0)
@@ -238,6 +227,12 @@ disco_status dsc_manifest_print(const disco_manifest *manifest, char **ret_json)
   char *text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
   json_decref(json);
   if (text == NULL) return no_memory(manifest);
+  if (strlen(text) >= DSC_WEIGHTS_MAX_HEADER) {
+    disco_status refused = dsc_fail(DISCO_VALUE, "%s has %zu bytes; one of more than %d could not be opened",
+                                    manifest->what, strlen(text), DSC_WEIGHTS_MAX_HEADER - 1);
+    free(text);
+    return refused;
+  }
   *ret_json = text;
   return DISCO_OK;
 }

@@ -11,7 +11,7 @@
 #include "weights/json_text.h"
 #include "weights/names.h"
 
-enum { FIRST_CHUNK = 4 << 10, LAST_CHUNK = 1 << 20 };
+enum { FIRST_CHUNK = 4 << 10, LAST_CHUNK = 1 << 20, MAX_ENCODING = 64 /* bytes of a name that no table has */ };
 
 /* Strings and shapes, as long as the model lives. */
 typedef struct chunk chunk;
@@ -320,7 +320,21 @@ disco_status dsc_model_add_tensor(disco_weights *model, int32_t file, const dsc_
   return dsc_name_index_add(&model->weights.names, name);
 }
 
+/* Such names come from files and stand in sentences as they are. */
+static bool is_printable(const char *name) {
+  for (; *name != 0; name++)
+    if (*name <= ' ' || *name > '~') return false;
+  return true;
+}
+
 disco_status dsc_model_foreign_encoding(disco_weights *model, const char *name, const dsc_encoding **ret_encoding) {
+  char print[DSC_NAME_PRINT_BYTES];
+  if (*name == 0 || strlen(name) > MAX_ENCODING || !is_printable(name)) {
+    const model_file *file = file_at(model, 0);
+    return dsc_fail(DISCO_VALUE,
+                    "%s: %s is no name of an encoding: it has %zu bytes; 1 to %d of printable ASCII are taken",
+                    file != NULL ? file->path : "a model", dsc_name_print(name, print), strlen(name), MAX_ENCODING);
+  }
   dsc_encoding *encoding = take(model, sizeof(*encoding), "an encoding");
   const char *copy = keep(model, name, "an encoding");
   if (encoding == NULL || copy == NULL) return DISCO_MEMORY;

@@ -19,11 +19,12 @@
 enum {
   DSC_WEIGHTS_MAX_FILES = 4096,
   DSC_WEIGHTS_MAX_TENSORS = 1 << 20,
-  DSC_WEIGHTS_MAX_NAME = 4096,        /* bytes of a tensor's or a metadata name */
-  DSC_WEIGHTS_MAX_HEADER = 100 << 20, /* of a safetensors header (the format's own), of JSON, of GGUF's metadata */
-  DSC_WEIGHTS_MAX_METADATA = 1 << 16, /* entries */
-  DSC_WEIGHTS_MAX_STRING = 16 << 20,  /* one GGUF string */
-  DSC_WEIGHTS_MAX_ARRAY = 16 << 20,   /* elements of a GGUF array */
+  DSC_WEIGHTS_MAX_NAME = 4096,            /* bytes of a tensor's or a metadata name */
+  DSC_WEIGHTS_MAX_HEADER = 100 << 20,     /* of JSON, of GGUF's metadata and list of tensors */
+  DSC_SAFETENSORS_MAX_HEADER = 100000000, /* the format's own limit */
+  DSC_WEIGHTS_MAX_METADATA = 1 << 16,     /* entries */
+  DSC_WEIGHTS_MAX_STRING = 16 << 20,      /* one GGUF string */
+  DSC_WEIGHTS_MAX_ARRAY = 16 << 20,       /* elements of a GGUF array */
   DSC_WEIGHTS_MAX_JSON_DEPTH = 64,
 };
 

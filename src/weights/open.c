@@ -10,8 +10,7 @@
 #include "weights/source.h"
 
 enum {
-  FIRST_BYTES = 64,      /* enough to tell formats apart */
-  MAX_SHORT = 100000000, /* of a safetensors header */
+  FIRST_BYTES = 64, /* enough to tell formats apart */
 };
 
 /* ---- Files ---- */
@@ -32,7 +31,7 @@ static bool ends_with(const char *text, const char *end) {
 
 /* The length of a header, then '{'. Text never looks like that: as a number its first 8 bytes are far too large. */
 static bool is_safetensors(const beginning *first) {
-  return first->count > 8 && first->bytes[8] == '{' && dsc_u64_at(first->bytes) <= MAX_SHORT;
+  return first->count > 8 && first->bytes[8] == '{' && dsc_u64_at(first->bytes) <= DSC_SAFETENSORS_MAX_HEADER;
 }
 
 static bool is_json(const beginning *first) {

@@ -14,33 +14,6 @@ static const char *const plan_words[] = {"rules", NULL};
 static const char *const rule_words[] = {"match",     "axis", "unit",   "uneven", "parts",
                                          "replicate", "skip", "decode", NULL};
 
-/* DISCO_VALUE for the first member of the object that is none of the words. */
-static disco_status check_words(const char *what, json_t *object, const char *const *words) {
-  const char *name;
-  char print[DSC_NAME_PRINT_BYTES];
-  json_t *value;
-  json_object_foreach(object, name, value) {
-    const char *const *word = words;
-    while (*word != NULL && strcmp(*word, name) != 0) word++;
-    if (*word != NULL) continue;
-    dsc_nearest nearest;
-    dsc_text hint = DSC_TEXT_INIT, known = DSC_TEXT_INIT;
-    dsc_nearest_init(&nearest, name);
-    for (word = words; *word != NULL; word++) {
-      dsc_nearest_offer(&nearest, *word);
-      dsc_text_add(&known, "%s%s", word == words ? "" : ", ", *word);
-    }
-    dsc_nearest_print(&nearest, &hint);
-    disco_status status =
-        dsc_fail(DISCO_VALUE, "%s has an unknown word %s%s (known: %s)", what, dsc_name_print(name, print),
-                 hint.data != NULL ? hint.data : "", known.data != NULL ? known.data : "");
-    dsc_text_fini(&hint);
-    dsc_text_fini(&known);
-    return status;
-  }
-  return DISCO_OK;
-}
-
 /* ---- One rule ---- */
 
 typedef struct {
@@ -174,11 +147,11 @@ static disco_status read_rule(rule_reader *self, json_t *json) {
   self->rule->unit = 1;
   /* The pattern first: sentences about the rest name it. */
   if (!has(self, "match")) {
-    if ((status = check_words(self->what, json, rule_words)) != DISCO_OK) return status;
+    if ((status = dsc_json_words(self->what, json, rule_words)) != DISCO_OK) return status;
     return dsc_fail(DISCO_VALUE, "%s has no \"match\": the pattern of the names it is for", self->what);
   }
   if ((status = read_pattern(self)) != DISCO_OK) return status;
-  if ((status = check_words(self->what, json, rule_words)) != DISCO_OK) return status;
+  if ((status = dsc_json_words(self->what, json, rule_words)) != DISCO_OK) return status;
   if ((status = read_share(self)) != DISCO_OK) return status;
   if ((status = dsc_json_flag(self->what, json, "decode", &self->rule->is_decoded)) != DISCO_OK) return status;
   return self->rule->share == DSC_SHARE_SPLIT ? read_split(self) : refuse_split_words(self);
@@ -205,7 +178,7 @@ static disco_status read_rules(disco_shard_plan *plan, const json_t *rules) {
 
 static disco_status read_plan(disco_shard_plan *plan, json_t *json) {
   if (!json_is_object(json)) return dsc_fail(DISCO_VALUE, "%s is not an object {\"rules\": [...]}", plan->what);
-  disco_status status = check_words(plan->what, json, plan_words);
+  disco_status status = dsc_json_words(plan->what, json, plan_words);
   if (status != DISCO_OK) return status;
   const json_t *rules = json_object_get(json, "rules");
   if (!json_is_array(rules))

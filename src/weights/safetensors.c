@@ -13,10 +13,9 @@
 
 enum {
   LENGTH_BYTES = 8,
-  MAX_HEADER = 100000000, /* the format's own limit */
 };
 
-_Static_assert((int)MAX_HEADER <= (int)DSC_WEIGHTS_MAX_HEADER, "JSON of that size is parsed");
+_Static_assert((int)DSC_SAFETENSORS_MAX_HEADER <= (int)DSC_WEIGHTS_MAX_HEADER, "JSON of that size is parsed");
 
 /* A tensor as the header has it; the range counts from the end of the header. */
 typedef struct {
@@ -207,9 +206,9 @@ static disco_status read_header(const dsc_source *source, uint64_t *ret_data, js
   disco_status status = source->read(source->context, 0, head, sizeof(head));
   if (status != DISCO_OK) return status;
   const uint64_t bytes = dsc_u64_at(head);
-  if (bytes > MAX_HEADER)
+  if (bytes > DSC_SAFETENSORS_MAX_HEADER)
     return dsc_fail(DISCO_VALUE, "%s: a safetensors header of %llu bytes; the format's limit is %d", source->path,
-                    (unsigned long long)bytes, MAX_HEADER);
+                    (unsigned long long)bytes, DSC_SAFETENSORS_MAX_HEADER);
   if (bytes > source->bytes - sizeof(head))
     return dsc_fail(DISCO_VALUE, "%s: a safetensors header, bytes [8, %llu), in a file of %llu bytes", source->path,
                     (unsigned long long)(bytes + sizeof(head)), (unsigned long long)source->bytes);

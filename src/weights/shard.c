@@ -271,6 +271,15 @@ disco_status dsc_shard_of(const disco_weights *weights, const disco_shard_plan *
   return DISCO_OK;
 }
 
+/* Who gets most; what can be too much is too much for this one first. */
+static int32_t largest_worker(const cut *it, int32_t num_workers) {
+  int32_t largest = 0;
+  if (it->rule == NULL || it->rule->num_parts != num_workers) return 0; /* the first ones get one unit more */
+  for (int32_t i = 1; i < num_workers; i++)
+    if (it->rule->parts[i] > it->rule->parts[largest]) largest = i;
+  return largest;
+}
+
 disco_status dsc_shard_check(const disco_weights *weights, const disco_shard_plan *plan, int32_t num_workers) {
   int64_t complaints = 0, hopeless = 0, tensor = 0; /* hopeless: for any number of workers */
   worker_numbers numbers = {0};
@@ -283,7 +292,7 @@ disco_status dsc_shard_check(const disco_weights *weights, const disco_shard_pla
     const cut_fault fault = cut_of(plan, weight, &it);
     const bool divides = fault == CUT_FITS && cut_among(&it, num_workers) == CUT_FITS;
     if (fault == CUT_FITS) narrow(&numbers, &it);
-    status = shard_of(weights, plan, &it, fault, num_workers, 0, &shard);
+    status = shard_of(weights, plan, &it, fault, num_workers, largest_worker(&it, num_workers), &shard);
     if (status == DISCO_OK) continue;
     if (fault != CUT_FITS || divides) hopeless++;
     if (complaints++ > 0) continue;
@@ -294,9 +303,11 @@ disco_status dsc_shard_check(const disco_weights *weights, const disco_shard_pla
   if (complaints == 0) return DISCO_OK;
   dsc_text_add(&text, "; %lld of %lld tensors %s not fit", (long long)complaints, (long long)tensor,
                complaints == 1 ? "does" : "do");
-  if (hopeless > 0) dsc_text_add(&text, ", %lld of them with any number of workers", (long long)hopeless);
-  dsc_text_add(&text, "; numbers of workers that suit %s: ", hopeless > 0 ? "the others" : "all");
-  tell_numbers(&numbers, &text);
+  if (hopeless > 0) dsc_text_add(&text, ", %lld of them whatever the number of workers", (long long)hopeless);
+  if (hopeless < tensor) {
+    dsc_text_add(&text, "; numbers of workers that suit %s: ", hopeless > 0 ? "the others" : "all");
+    tell_numbers(&numbers, &text);
+  }
   first = text.data != NULL ? dsc_fail(first, "%s", text.data) : dsc_fail(DISCO_MEMORY, "no memory for a sentence");
   dsc_text_fini(&text);
   return first;

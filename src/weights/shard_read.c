@@ -86,7 +86,8 @@ static disco_status open_file(reading *self, uint64_t expected) {
   if (self->file.bytes == expected) return DISCO_OK;
   const uint64_t now = self->file.bytes;
   dsc_file_close(&self->file);
-  return dsc_fail(DISCO_VALUE, "tensor %s: %s has %llu bytes now, but had %llu when the model was opened",
+  return dsc_fail(DISCO_VALUE,
+                  "tensor %s: %s has %llu bytes, but the model was opened with %llu: was it cut, or replaced?",
                   dsc_name_print(self->weight->view.name, print), self->path, (unsigned long long)now,
                   (unsigned long long)expected);
 }

@@ -376,7 +376,8 @@ static void a_file_that_changed_is_refused(void **state) {
   char memory[4096], words[128];
   open_scene(&self, &encodings[F32], 1, (const int64_t[]){1000});
   const disco_shard shard = shard_by(&self, "\"axis\": 0", 2, 1);
-  (void)snprintf(words, sizeof(words), "has 100 bytes now, but had %d when the model was opened", (int)self.file_bytes);
+  (void)snprintf(words, sizeof(words), "has 100 bytes, but the model was opened with %d: was it cut, or replaced?",
+                 (int)self.file_bytes);
   assert_int_equal(truncate(self.path, 100), 0);
   assert_int_equal(dsc_shard_read(self.model, &shard, NULL, NULL, memory), DISCO_VALUE);
   expect_says("tensor \"w\": /tmp/disco_shard_test.");

@@ -200,7 +200,7 @@ static void the_model_as_a_whole(void **state) {
   plan = plan_of("{\"match\": \"a\", \"axis\": 0}, {\"match\": \"[bcd]\", \"axis\": -1}");
   assert_int_equal(dsc_shard_check(model, plan, 2), DISCO_VALUE);
   expect_says("tensor \"d\" [256] of /models/a.bin: ");
-  expect_says("; 2 of 5 tensors do not fit, 2 of them with any number of workers; numbers of workers that suit the "
+  expect_says("; 2 of 5 tensors do not fit, 2 of them whatever the number of workers; numbers of workers that suit the "
               "others: 1");
   dsc_shard_plan_destroy(plan);
 
@@ -221,8 +221,8 @@ static void the_model_as_a_whole(void **state) {
 
   plan = plan_of("{\"match\": \"x\", \"skip\": true}");
   assert_int_equal(dsc_shard_check(model, plan, 3), DISCO_VALUE);
-  expect_says("5 of 5 tensors do not fit, 5 of them with any number of workers; numbers of workers that suit the "
-              "others: any");
+  expect_says("5 of 5 tensors do not fit, 5 of them whatever the number of workers");
+  assert_null(strstr(disco_last_error_text(), "the others")); /* there are none */
   assert_int_equal(dsc_shard_check(model, plan, 0), DISCO_VALUE);
   expect_says("at least 1 worker, not 0");
   dsc_shard_plan_destroy(plan);
@@ -322,6 +322,30 @@ static const struct {
      "tensor \"w\" [512] of /models/a.bin: encoding IQ9 can be listed, not read"},
     {&listed, 1, {512}, "{\"match\": \"w\", \"replicate\": true, \"decode\": true}", 2, "can be listed, not read"},
 };
+
+/* What is too much for the worker with the largest part is found, whichever it is. */
+static void the_largest_part_is_looked_at(void **state) {
+  (void)state;
+  int32_t file;
+  disco_weights *model = NULL;
+  const int64_t many = (int64_t)1 << 61, shape[] = {many + 32};
+  const dsc_encoding *encoding = dsc_gguf_encoding(8); /* Q8_0: decoded it takes four times as much */
+  const disco_weights_tensor view = {
+      .name = "w", .ndim = 1, .shape = shape, .bytes = (uint64_t)(shape[0] / 32) * (uint64_t)encoding->block_bytes};
+  char rule[128];
+  assert_int_equal(dsc_model_create("test", &model), DISCO_OK);
+  assert_int_equal(dsc_model_add_file(model, "/models/vast.bin", INT64_MAX, &file), DISCO_OK);
+  assert_int_equal(dsc_model_add_tensor(model, file, encoding, &view), DISCO_OK);
+  for (int first = 0; first < 2; first++) {
+    (void)snprintf(rule, sizeof(rule), "{\"match\": \"w\", \"axis\": 0, \"decode\": true, \"parts\": [%lld, %lld]}",
+                   first ? (long long)many : 32LL, first ? 32LL : (long long)many);
+    disco_shard_plan *plan = plan_of(rule);
+    assert_int_equal(dsc_shard_check(model, plan, 2), DISCO_VALUE);
+    expect_says("too many");
+    dsc_shard_plan_destroy(plan);
+  }
+  disco_weights_close(model);
+}
 
 static void each_misfit_has_its_sentence(void **state) {
   (void)state;
@@ -469,6 +493,7 @@ int main(void) {
       cmocka_unit_test(numbers_that_suit_are_told),
       cmocka_unit_test(the_model_as_a_whole),
       cmocka_unit_test(each_misfit_has_its_sentence),
+      cmocka_unit_test(the_largest_part_is_looked_at),
       cmocka_unit_test(names_are_printed_safely),
       cmocka_unit_test(numbers_of_the_call_are_checked),
       cmocka_unit_test(results_have_the_right_form),

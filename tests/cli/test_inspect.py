@@ -249,13 +249,19 @@ def test_unusable_encodings(tmp_path):
 
 def test_types_that_nobody_knows(tmp_path):
     """Of a later version of the format, or of somebody's own."""
-    entry = {"dtype": "Q9\x1b[1m", "shape": [2], "data_offsets": [0, 8]}
+    entry = {"dtype": "Q9_[1m", "shape": [2], "data_offsets": [0, 8]}
     path = safetensors(tmp_path / "new.safetensors", {"a": entry}, bytes(8))
     (tensor,) = as_json(path)["tensors"]
-    assert (tensor["encoding"], tensor["usable"], tensor["bytes"]) == ("Q9\x1b[1m", False, 8)
+    assert (tensor["encoding"], tensor["usable"], tensor["bytes"]) == ("Q9_[1m", False, 8)
     text = printed("inspect", str(path))
-    assert rows(text)["a"] == {**rows(text)["a"], "encoding": r"Q9\x1b[1m", "dtype": "unusable", "bytes": "8"}
-    assert r"not read (Q9\x1b[1m)" in text and "\x1b" not in text
+    assert rows(text)["a"] == {**rows(text)["a"], "encoding": "Q9_[1m", "dtype": "unusable", "bytes": "8"}
+    assert "not read (Q9_[1m)" in text
+    for dtype in ("Q9\x1b[1m", "Q 9", "Q\u00e49", "", "Q" * 65):  # no names: they would stand in sentences as they are
+        entry["dtype"] = dtype
+        ended = disco("inspect", str(safetensors(tmp_path / "new.safetensors", {"a": entry}, bytes(8))))
+        assert ended.returncode == 1 and "is no name of an encoding" in ended.stderr and "\x1b" not in ended.stderr
+    entry["dtype"] = "Q" * 64
+    assert as_json(safetensors(tmp_path / "new.safetensors", {"a": entry}, bytes(8)))["tensors"]
 
 
 # ---- names that are not harmless ----

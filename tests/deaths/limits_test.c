@@ -14,7 +14,8 @@
 
 #include "deaths/support.h"
 #include "ffi/object.h"
-#include "os/cgroup.h"
+
+#include "common/cgroup.h" /* after cmocka.h */
 
 enum { SKIPPED = 77 };
 
@@ -311,42 +312,17 @@ static void killed_for_memory(void **state) {
 /* Where no group can be made: the files of one, for worker 0, which lives here. */
 static void refused_before_the_kill(void **state) {
   (void)state;
-  char root[] = "/tmp/disco_deaths_XXXXXX", folder[64];
-  const char *const folders[] = {"/proc", "/proc/self", "/sys", "/sys/fs", "/sys/fs/cgroup"};
-  const char *const files[][2] = {{"proc/self/cgroup", "0::/\n"},
-                                  {"sys/fs/cgroup/memory.max", "100000000\n"},
-                                  {"sys/fs/cgroup/memory.current", "60000000\n"},
-                                  {"sys/fs/cgroup/memory.stat", "inactive_file 0\nactive_file 0\n"}};
+  fake_cgroup group;
   disco_session *session = open_session(2, false);
   expect_works(session);
-  assert_non_null(mkdtemp(root));
-  for (int i = 0; i < 5; i++) {
-    (void)snprintf(folder, sizeof(folder), "%s%s", root, folders[i]);
-    assert_int_equal(mkdir(folder, 0700), 0);
-  }
-  for (int i = 0; i < 4; i++) {
-    (void)snprintf(folder, sizeof(folder), "%s/%s", root, files[i][0]);
-    int fd = open(folder, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    assert_int_equal(write(fd, files[i][1], strlen(files[i][1])), strlen(files[i][1]));
-    close(fd);
-  }
-  dsc_cgroup_root = root;
+  fake_cgroup_begin(&group, "100000000\n", "60000000\n");
   disco_status status = make_empty(session, 50 << 20);
-  dsc_cgroup_root = "";
+  fake_cgroup_end(&group);
   assert_true(status == DISCO_MEMORY || status == DISCO_RAISED);
   disco_error_info error = last_error();
   assert_string_equal(error.kind, "MemoryError");
   assert_int_equal(error.worker, 0);
   CONTAINS(error.message, "memory limit is 100000000 bytes");
-  for (int i = 3; i >= 0; i--) {
-    (void)snprintf(folder, sizeof(folder), "%s/%s", root, files[i][0]);
-    assert_int_equal(unlink(folder), 0);
-  }
-  for (int i = 4; i >= 0; i--) {
-    (void)snprintf(folder, sizeof(folder), "%s%s", root, folders[i]);
-    assert_int_equal(rmdir(folder), 0);
-  }
-  assert_int_equal(rmdir(root), 0);
   expect_works(session);
   close_session(session);
 }

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "common/cgroup.h"
 #include "disco/weights.h"
 #include "weights/sessions.h"
 #include "weights/writer.h"
@@ -374,6 +375,29 @@ static void manifests(void **state) {
   }
 }
 
+/* Each tensor alone would fit, all of them do not, and none is touched when it is made: told before a byte is read. */
+static void the_whole_part_must_fit(void **state) {
+  (void)state;
+  model self = {.format = WRITER_SAFETENSORS};
+  static const part thirds[] = {{{"one", "U8", 1, {3000000}}, REPLICATE, false, false},
+                                {{"two", "U8", 1, {3000000}}, REPLICATE, false, false},
+                                {{"three", "U8", 1, {3000000}}, REPLICATE, false, false},
+                                {{"none", "U8", 1, {1}}, SKIP, false, false}};
+  for (int i = 0; i < 4; i++) add(&self, &thirds[i]);
+  (void)snprintf(self.path, sizeof(self.path), "%s", own_path("thirds.safetensors"));
+  const writer_model wanted = {.seed = SEED, .num_tensors = 4, .tensors = self.tensors};
+  assert_null(writer_write(&wanted, WRITER_SAFETENSORS, self.path));
+  make_plan(&self);
+  disco_session *session = make_session(THREADS, 2, false);
+  const TVMFFIAny args[] = {any_text(self.path), any_text(self.plan)};
+  fake_cgroup group;
+  fake_cgroup_begin(&group, "100000000\n", "92000000\n");
+  expect_call_fails(session, "MemoryError", "this worker's part of the model", load_weights, args, 2);
+  fake_cgroup_end(&group);
+  load_and_check(session, &self);
+  end_session(session);
+}
+
 static void without_any_allocation(void **state) {
   (void)state;
   model self;
@@ -400,6 +424,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_file_that_is_not_there_or_cut),
       cmocka_unit_test(wrong_arguments),
       cmocka_unit_test(manifests),
+      cmocka_unit_test(the_whole_part_must_fit),
       cmocka_unit_test(without_any_allocation),
   };
   alarm(110);

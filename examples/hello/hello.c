@@ -14,30 +14,23 @@
 #include <time.h>
 
 #include "disco/disco.h"
+#include "disco/value.h"
 #include "disco/worker.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, MAX_WORKERS = 64 };
 
 /* ---- What runs on the workers ---- */
 
-static TVMFFIAny int_value(int64_t number) {
-  TVMFFIAny value;
-  memset(&value, 0, sizeof(value)); /* unused bytes of a value are zero */
-  value.type_index = kTVMFFIInt;
-  value.v_int64 = number;
-  return value;
-}
-
 /* hello.square(x) -> x * x + worker id. Raises on the last worker when x is negative. */
 static int square(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   disco_worker_info me = {.struct_size = sizeof(me)};
-  if (disco_worker_get_info(&me) != DISCO_OK) return disco_raise("RuntimeError", "%s", disco_last_error_text());
+  if (disco_worker_get_info(&me) != DISCO_OK) return disco_raise_last();
   if (num_args != 1 || args[0].type_index != kTVMFFIInt) return disco_raise("TypeError", "hello.square takes one int");
   int64_t x = args[0].v_int64;
   if (x < 0 && me.worker_id == me.num_workers - 1)
     return disco_raise("ValueError", "%lld is negative, and worker %d minds", (long long)x, me.worker_id);
-  *result = int_value(x * x + me.worker_id);
+  *result = disco_value_int(x * x + me.worker_id);
   return 0;
 }
 
@@ -45,7 +38,7 @@ static int square(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny
 static int die(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   disco_worker_info me = {.struct_size = sizeof(me)};
-  *result = int_value(0);
+  *result = disco_value_int(0);
   if (num_args == 1 && disco_worker_get_info(&me) == DISCO_OK && me.worker_id == args[0].v_int64) {
     fprintf(stderr, "worker %d: about to be killed\n", me.worker_id);
     (void)raise(SIGKILL);
@@ -57,7 +50,7 @@ static int nothing(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAn
   (void)self;
   (void)args;
   (void)num_args;
-  *result = int_value(0);
+  *result = disco_value_int(0);
   return 0;
 }
 
@@ -108,7 +101,7 @@ static int open_session(hello *h) {
 
 /* One call runs on every worker; the result is a register on each, which a DRef names. */
 static int values_back(hello *h) {
-  TVMFFIAny x = int_value(12), results[MAX_WORKERS];
+  TVMFFIAny x = disco_value_int(12), results[MAX_WORKERS];
   disco_dref *y = NULL;
   if (disco_call(h->session, h->square, &x, 1, &y) != DISCO_OK) return failed("call");
   if (disco_debug_get_all(y, DISCO_FOREVER, MAX_WORKERS, results) != DISCO_OK) return failed("get");
@@ -122,7 +115,7 @@ static int values_back(hello *h) {
 
 /* An error on one worker is told at the next call that waits, and the session goes on. */
 static int survive_an_error(hello *h) {
-  TVMFFIAny x = int_value(-3), value;
+  TVMFFIAny x = disco_value_int(-3), value;
   disco_dref *y = NULL;
   if (disco_call(h->session, h->square, &x, 1, &y) != DISCO_OK) return failed("call");
   if (disco_session_sync(h->session, DISCO_ALL_WORKERS, DISCO_FOREVER) == DISCO_OK) {
@@ -131,7 +124,7 @@ static int survive_an_error(hello *h) {
   }
   printf("hello.square(-3) raised, and the controller was told:\n\n%s\n\n", disco_last_error_text());
   disco_dref_unref(y);
-  x = int_value(5);
+  x = disco_value_int(5);
   if (disco_call(h->session, h->square, &x, 1, &y) != DISCO_OK) return failed("call after the error");
   if (disco_debug_get(y, h->workers - 1, DISCO_FOREVER, &value) != DISCO_OK) return failed("get after the error");
   printf("the session works on: hello.square(5) gave %lld on worker %d\n\n", (long long)value.v_int64, h->workers - 1);
@@ -141,7 +134,7 @@ static int survive_an_error(hello *h) {
 
 /* A worker process dies in the middle of a call: the next call that waits says which, how, where, and what to do. */
 static int lose_a_worker(hello *h) {
-  TVMFFIAny last = int_value(h->workers - 1);
+  TVMFFIAny last = disco_value_int(h->workers - 1);
   disco_dref *func = NULL;
   if (disco_session_get_global_func(h->session, "hello.die", &func) != DISCO_OK) return failed("find");
   if (disco_call(h->session, func, &last, 1, NULL) != DISCO_OK) return failed("call");
@@ -173,15 +166,11 @@ static int time_issue(hello *h, int drefs, double *ret_ns) {
   enum { BURST = 100, MAX_DREFS = 180 };
   TVMFFIAny args[MAX_DREFS];
   disco_dref *dref = NULL;
-  TVMFFIAny one = int_value(1);
+  TVMFFIAny one = disco_value_int(1);
   double total = 0;
   int calls = 0;
   if (disco_session_put(h->session, &one, &dref) != DISCO_OK) return failed("put");
-  for (int i = 0; i < drefs; i++) {
-    memset(&args[i], 0, sizeof(args[i]));
-    args[i].type_index = ((TVMFFIObject *)(void *)dref)->type_index;
-    args[i].v_obj = (TVMFFIObject *)(void *)dref;
-  }
+  for (int i = 0; i < drefs; i++) args[i] = disco_dref_arg(dref);
   while (calls < h->calls) {
     if (sync_all(h) != 0) return EXIT_FAILED;
     double start = now_ns();

@@ -48,6 +48,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_worker_set_ccl(const char *ccl, DLDe
  * The strings are copied; neither may be NULL. */
 DISCO_API int disco_raise(const char *kind, const char *format, ...) DISCO_PRINTF(2, 3);
 
+/* Raise what the calling thread's last libdisco call said when it failed, with its kind: `if (disco_allreduce(...) !=
+ * DISCO_OK) return disco_raise_last();`. Returns -1. */
+DISCO_API int disco_raise_last(void);
+
 /* Register a C function as the global function `name`. `self` is handed to every call; `self_deleter` (may be NULL)
  * frees it at the end. DISCO_VALUE when the name is taken and `override` is false. Not while another thread registers
  * or looks up functions: TVM-FFI's registry has no lock. */

@@ -1,7 +1,5 @@
 /* Bodies of include/disco/worker.h. */
 #include "disco/worker.h"
-#include "os/cpu.h"
-#include "worker/process.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -57,6 +55,13 @@ int disco_raise(const char *kind, const char *format, ...) {
   int rc = dsc_error_raisev(kind, format, args);
   va_end(args);
   return rc;
+}
+
+int disco_raise_last(void) {
+  const dsc_error *error = dsc_thread_error();
+  if (error == NULL)
+    return disco_raise("RuntimeError", "disco_raise_last: no call of libdisco has failed on this thread");
+  return dsc_error_raise_status(error->status);
 }
 
 disco_status disco_register_function(const char *name, TVMFFISafeCallType function, void *self,

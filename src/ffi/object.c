@@ -7,7 +7,7 @@
 #include "ffi/value.h"
 
 int32_t dsc_type_session = -1, dsc_type_threaded_session = -1, dsc_type_process_session = -1,
-        dsc_type_shard_loader = -1;
+        dsc_type_shard_loader = -1, dsc_type_capsule = -1;
 void (*dsc_object_session_deleter)(void *self, int flags);
 
 _Static_assert(offsetof(dsc_dref, reg_id) == 24 && offsetof(dsc_dref, session) == 32,
@@ -27,6 +27,7 @@ disco_status dsc_object_register_types(void) {
   dsc_type_process_session = register_type("runtime.disco.ProcessSession", -1, 2, dsc_type_session);
   (void)register_type("runtime.disco.SocketSession", -1, 2, dsc_type_session);
   dsc_type_shard_loader = register_type("runtime.disco.ShardLoader", -1, 1, kTVMFFIObject);
+  dsc_type_capsule = register_type("libdisco.Capsule", -1, 1, kTVMFFIObject);
   return DISCO_OK;
 }
 

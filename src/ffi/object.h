@@ -18,8 +18,8 @@ typedef struct disco_dref {
   uint32_t generation;    /* which use of the register number this is (base/idpool.h) */
 } dsc_dref;
 
-extern int32_t dsc_type_session, dsc_type_threaded_session, dsc_type_process_session,
-    dsc_type_shard_loader; /* dynamic type indices of this process, set at load */
+extern int32_t dsc_type_session, dsc_type_threaded_session, dsc_type_process_session, dsc_type_shard_loader,
+    dsc_type_capsule; /* dynamic type indices of this process, set at load */
 
 /* Register the type keys. Once, at load, before anything else. */
 disco_status dsc_object_register_types(void);

@@ -27,25 +27,17 @@ typedef struct {
 
 /* ---- Looking ---- */
 
-/* Patterns are those of shard plans, so it is a plan that matches them: nobody gets what `pattern` matches. */
-static disco_status plan_of_pattern(const char *pattern, disco_shard_plan **ret_plan) {
+static disco_status plan_of_argument(const char *pattern, disco_shard_plan **ret_plan) {
   char *text = NULL;
   size_t size = 0;
   FILE *stream = open_memstream(&text, &size);
   if (stream == NULL) return disco_fail(DISCO_MEMORY, "no memory for the pattern");
-  fputs("{\"rules\": [{\"match\": ", stream);
   print_json_string(stream, pattern, strlen(pattern));
-  fputs(", \"skip\": true}, {\"match\": \"*\", \"replicate\": true}]}", stream);
   const bool is_written = fclose(stream) == 0;
   disco_status status =
-      is_written ? disco_shard_plan_parse(text, size, ret_plan) : disco_fail(DISCO_MEMORY, "no memory for the pattern");
+      is_written ? plan_of_pattern(text, size, ret_plan) : disco_fail(DISCO_MEMORY, "no memory for the pattern");
   free(text);
   return status;
-}
-
-static bool matches(const inspection *self, const disco_shard_plan *plan, int64_t tensor) {
-  disco_shard shard;
-  return plan == NULL || (disco_shard_of(self->weights, plan, tensor, 1, 0, &shard) == DISCO_OK && shard.is_skipped);
 }
 
 static int32_t file_index(inspection *self, const char *path) {
@@ -68,7 +60,7 @@ static disco_status look(inspection *self, const disco_shard_plan *plan) {
     self->bytes = saturated_sum(self->bytes, tensor->bytes);
     self->unusable += tensor->dtype.bits == 0;
     self->file_of[i] = file_index(self, tensor->file);
-    self->is_chosen[i] = matches(self, plan, i);
+    self->is_chosen[i] = plan == NULL || name_matches(self->weights, i, plan);
     self->num_chosen += self->is_chosen[i];
   }
   return DISCO_OK;
@@ -229,7 +221,7 @@ static void print_text(const inspection *self) {
   print_summary(self);
   if (self->num_files > 1) print_files(self);
   if (self->with_metadata) print_metadata(self);
-  print_tensors(self);
+  if (self->pattern == NULL || self->num_chosen > 0) print_tensors(self);
 }
 
 /* ---- As JSON ---- */
@@ -321,7 +313,7 @@ static int run(int argc, char **argv) {
   int status = parse(argc, argv, &self);
   if (status != EXIT_OK) return status;
   if (self.pattern != NULL) {
-    const disco_status parsed = plan_of_pattern(self.pattern, &plan);
+    const disco_status parsed = plan_of_argument(self.pattern, &plan);
     if (parsed == DISCO_VALUE)
       return usage_error("inspect", "--tensors takes a pattern of names, like `*.weight`, not `%.200s`", self.pattern);
     if (parsed != DISCO_OK) return report_failure("inspect");

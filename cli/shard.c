@@ -115,7 +115,10 @@ static disco_status plan_all(shard_job *job) {
 
 static disco_status shard_all(shard_job *job) {
   disco_status status = open_both(job);
-  if (status == DISCO_OK) status = plan_all(job);
+  if (status == DISCO_OK) status = shard_look_at_rules(job);
+  if (status != DISCO_OK) return status;
+  if (!job->options.as_json) shard_print_warnings(job); /* a rule that misses its tensors may be why nothing fits */
+  status = plan_all(job);
   if (status != DISCO_OK) return status;
   if (!job->options.as_json) shard_print_text(job);
   return job->options.dry_run ? DISCO_OK : shard_load(job);
@@ -132,6 +135,7 @@ static int run(int argc, char **argv) {
   }
   if (job.options.as_json) shard_print_json(&job);
   free(job.error);
+  shard_free_rules(&job);
   free(job.workers);
   disco_shard_plan_destroy(job.plan);
   disco_weights_close(job.weights);
@@ -145,7 +149,10 @@ const command shard_command = {
     "  disco shard FILE|FOLDER --plan PLAN --workers N [--manifest OUT] [--verbose] [--json]\n"
     "\n"
     "Says whether a model can be sharded over N workers by a plan, and how many bytes each worker reads and holds;\n"
-    "where it cannot, which tensor is in the way, by which rule, and which numbers of workers would do. Then, without\n"
+    "where it cannot, which tensor is in the way, by which rule, and which numbers of workers would do. Warns of "
+    "rules\n"
+    "that decide about no tensor: their patterns may be misspelt, and a later rule have what they were for. Then, "
+    "without\n"
     "--dry-run, reads the shards of each worker, one worker after the other, and says how fast that was. Nothing of\n"
     "the file but its headers is read before all is known to fit.\n"
     "\n"
@@ -183,9 +190,10 @@ const command shard_command = {
     "  --dry-run        say it, and read nothing\n"
     "  --verbose        a table of all tensors, too\n"
     "  --manifest OUT   write the XXH3 hash of each worker's shard of each tensor to this file\n"
-    "  --json           one JSON object\n"
+    "  --json           one JSON object; also which numbers of workers up to 1024 suit all tensors\n"
     "\n"
     "Columns:\n"
+    "  tensors  how many a rule decides about, or a worker gets\n"
     "  worker   all: everybody gets the same; none: nobody gets it\n"
     "  slice    the axis, how many of its elements, and the first of them\n"
     "  reads    bytes of the file\n"

@@ -1,5 +1,5 @@
-/* disco shard, in its parts: the command line and the plan's sums (shard.c), reading (shard_load.c), the output
- * (shard_print.c). */
+/* disco shard, in its parts: the command line and the plan's sums (shard.c), its rules (shard_rules.c), reading
+ * (shard_load.c), the output (shard_print.c). */
 #ifndef DISCO_CLI_SHARD_H
 #define DISCO_CLI_SHARD_H
 
@@ -23,16 +23,34 @@ typedef struct {
   double seconds;        /* to read them; negative: not read */
 } shard_worker;
 
+/* A rule of the plan. */
+typedef struct {
+  const char *pattern; /* a JSON string of `size` bytes, as it stands in the plan */
+  size_t size;
+  disco_shard_plan *plan; /* of the pattern alone, see plan_of_pattern() */
+  int64_t tensors;        /* that it decides about */
+} shard_rule;
+
 typedef struct {
   shard_options options;
   disco_weights *weights;
   disco_shard_plan *plan;
+  char *plan_text;
+  shard_rule *rules; /* NULL until they were looked at */
+  int32_t num_rules; /* 0: they are spelt so that only the library understands them */
+  int32_t *rule_of;  /* of each tensor; num_rules: none */
   int64_t num_tensors, split, replicated, skipped;
   uint64_t model_bytes;
   shard_worker *workers; /* of options.workers; NULL until the plan is known to fit */
   uint64_t largest;      /* bytes of the largest shard */
   char *error;           /* why it went no further; NULL: nothing went wrong */
 } shard_job;
+
+/* What each rule decides; the plan is open. */
+disco_status shard_look_at_rules(shard_job *job);
+void shard_free_rules(shard_job *job);
+/* suits[n]: n workers suit all tensors. The rules were looked at. */
+disco_status shard_find_numbers(const shard_job *job, bool suits[SHARD_MAX_WORKERS + 1]);
 
 /* The shard of a tensor that was found to fit. */
 disco_status shard_get(const shard_job *job, int64_t tensor, int32_t worker, disco_shard *ret_shard);
@@ -41,6 +59,8 @@ disco_status shard_get(const shard_job *job, int64_t tensor, int32_t worker, dis
  * and how far it is on a terminal at stderr; write the manifest. */
 disco_status shard_load(shard_job *job);
 
+/* Of rules that decide about nothing, on stderr. */
+void shard_print_warnings(const shard_job *job);
 /* Everything that is known before a byte is read. */
 void shard_print_text(const shard_job *job);
 /* The lines of shard_load(). */

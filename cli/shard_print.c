@@ -1,5 +1,8 @@
 /* What disco shard says. */
+#define _POSIX_C_SOURCE 200809L
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
@@ -27,6 +30,29 @@ static shard_worker sum_of(const shard_job *job) {
 
 static double rate_of(const shard_worker *worker) {
   return worker->seconds > 0 ? (double)worker->reads / worker->seconds / 1e9 : 0;
+}
+
+/* ---- Rules ---- */
+
+/* "rule 2 ("*.q") decides about no tensor: ..." */
+static void print_warning(FILE *stream, const shard_job *job, int32_t rule) {
+  fprintf(stream, "rule %d (", rule + 1);
+  print_safe(stream, job->rules[rule].pattern, job->rules[rule].size);
+  fputs(") of ", stream);
+  print_safe(stream, job->options.plan, strlen(job->options.plan));
+  fputs(" decides about no tensor: is its pattern misspelt, or does a rule before it match the same names?", stream);
+}
+
+void shard_print_warnings(const shard_job *job) {
+  enum { MOST = 8 };
+  int32_t count = 0;
+  for (int32_t i = 0; i < job->num_rules; i++) {
+    if (job->rules[i].tensors > 0 || count++ >= MOST) continue;
+    fputs("disco shard: warning: ", stderr);
+    print_warning(stderr, job, i);
+    fputc('\n', stderr);
+  }
+  if (count > MOST) fprintf(stderr, "disco shard: warning: %d more rules decide about no tensor\n", count - MOST);
 }
 
 /* ---- Text ---- */
@@ -109,6 +135,18 @@ static void print_tensors(const shard_job *job) {
   each_line(job, &wide, print_line);
 }
 
+static void print_rules(const shard_job *job) {
+  if (job->num_rules == 0) return;
+  putchar('\n');
+  print_heading(stdout, "[rules]");
+  puts("rule  tensors  match");
+  for (int32_t i = 0; i < job->num_rules; i++) {
+    printf("%4d  %7lld  ", i + 1, (long long)job->rules[i].tensors);
+    print_safe(stdout, job->rules[i].pattern, job->rules[i].size);
+    putchar('\n');
+  }
+}
+
 static void print_workers(const shard_job *job) {
   const shard_worker sum = sum_of(job);
   int reads = 5, holds = 5;
@@ -125,6 +163,7 @@ static void print_workers(const shard_job *job) {
 
 void shard_print_text(const shard_job *job) {
   print_model(job);
+  print_rules(job);
   if (job->options.verbose) print_tensors(job);
   print_workers(job);
   if (!job->options.dry_run) {
@@ -204,6 +243,53 @@ static void json_tensors(const shard_job *job) {
   fputs("]", stdout);
 }
 
+static void json_rules(const shard_job *job) {
+  fputs(",\n  \"rules\": ", stdout);
+  if (job->num_rules == 0) fputs("null", stdout);
+  for (int32_t i = 0; i < job->num_rules; i++) {
+    printf(i > 0 ? ",\n    {\"rule\": %d, \"match\": " : "[\n    {\"rule\": %d, \"match\": ", i + 1);
+    fwrite(job->rules[i].pattern, 1, job->rules[i].size, stdout);
+    printf(", \"tensors\": %lld}", (long long)job->rules[i].tensors);
+  }
+  if (job->num_rules > 0) fputs("]", stdout);
+}
+
+static void json_warnings(const shard_job *job) {
+  const char *comma = "";
+  fputs(",\n  \"warnings\": [", stdout);
+  for (int32_t i = 0; i < job->num_rules; i++) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = job->rules[i].tensors == 0 ? open_memstream(&text, &size) : NULL;
+    if (stream == NULL) continue;
+    print_warning(stream, job, i);
+    if (fclose(stream) == 0) {
+      fputs(comma, stdout);
+      print_json_string(stdout, text, size);
+      comma = ", ";
+    }
+    free(text);
+  }
+  fputs("]", stdout);
+}
+
+static void json_numbers(const shard_job *job) {
+  bool suits[SHARD_MAX_WORKERS + 1];
+  const char *comma = "";
+  fputs(",\n  \"suitable_workers\": ", stdout);
+  if (shard_find_numbers(job, suits) != DISCO_OK) {
+    fputs("null", stdout);
+    return;
+  }
+  putchar('[');
+  for (int32_t n = 1; n <= SHARD_MAX_WORKERS; n++) {
+    if (!suits[n]) continue;
+    printf("%s%d", comma, n);
+    comma = ", ";
+  }
+  putchar(']');
+}
+
 void shard_print_json(const shard_job *job) {
   fputs("{\n  ", stdout);
   json_text("path", job->options.path);
@@ -221,6 +307,11 @@ void shard_print_json(const shard_job *job) {
   if (job->weights != NULL)
     printf(",\n  \"format\": \"%s\",\n  \"bytes\": %llu,\n  \"num_tensors\": %lld", disco_weights_format(job->weights),
            ull(job->model_bytes), (long long)job->num_tensors);
+  if (job->rule_of != NULL) {
+    json_numbers(job);
+    json_rules(job);
+    json_warnings(job);
+  }
   if (job->workers != NULL) {
     json_workers(job);
     if (job->options.verbose) json_tensors(job);

@@ -1,7 +1,10 @@
-/* Words for types, shapes and sizes. */
+/* Words for types, shapes and sizes; patterns. */
+#define _POSIX_C_SOURCE 200809L
+
 #include "weights.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
@@ -64,6 +67,25 @@ void print_bytes(uint64_t bytes) {
   size_text(bytes, size);
   printf("%llu", (unsigned long long)bytes);
   if (bytes >= 1024) printf(" (%s)", size);
+}
+
+disco_status plan_of_pattern(const char *json, size_t size, disco_shard_plan **ret_plan) {
+  static const char begin[] = "{\"rules\": [{\"match\": ";
+  static const char end[] = ", \"skip\": true}, {\"match\": \"*\", \"replicate\": true}]}";
+  const size_t bytes = sizeof(begin) - 1 + size + sizeof(end) - 1;
+  char *text = malloc(bytes);
+  if (text == NULL) return disco_fail(DISCO_MEMORY, "no memory for a pattern");
+  memcpy(text, begin, sizeof(begin) - 1);
+  memcpy(text + sizeof(begin) - 1, json, size);
+  memcpy(text + sizeof(begin) - 1 + size, end, sizeof(end) - 1);
+  disco_status status = disco_shard_plan_parse(text, bytes, ret_plan);
+  free(text);
+  return status;
+}
+
+bool name_matches(const disco_weights *weights, int64_t tensor, const disco_shard_plan *plan) {
+  disco_shard shard;
+  return disco_shard_of(weights, plan, tensor, 1, 0, &shard) == DISCO_OK && shard.is_skipped;
 }
 
 uint64_t saturated_sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }

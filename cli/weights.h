@@ -14,6 +14,11 @@ void shape_text(int32_t ndim, const int64_t *shape, char text[SHAPE_ROOM]);
 void size_text(uint64_t bytes, char text[SIZE_ROOM]);
 /* "138000000 (131.6 MiB)", without a second number where it would be the same. */
 void print_bytes(uint64_t bytes);
+/* Patterns are those of shard plans, so it is a plan that matches them: nobody gets what matches `json`, a JSON string
+ * of `size` bytes. Errors of disco_shard_plan_parse(). */
+disco_status plan_of_pattern(const char *json, size_t size, disco_shard_plan **ret_plan);
+/* Whether the name of a tensor matches the pattern of such a plan. */
+bool name_matches(const disco_weights *weights, int64_t tensor, const disco_shard_plan *plan);
 /* The sum, or the largest number there is. */
 uint64_t saturated_sum(uint64_t a, uint64_t b);
 /* The product of the shape; what the file says can be large only where a dimension is 0. */

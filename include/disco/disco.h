@@ -104,7 +104,8 @@ typedef struct {
   int32_t num_groups;  /* at least 1 */
   uint32_t ring_bytes; /* the command ring: a power of two, 256 KiB to 1 GiB; 0 = 256 KiB */
   uint32_t grace_ms;   /* how long shutdown waits for a worker before it gives it up; 0 = 4000 */
-  uint32_t slow_warning_ms; /* a waiting call warns (log callback) of a function that runs longer; 0 = 5000 */
+  uint32_t slow_warning_ms; /* a waiting call warns (log callback) of a function that runs longer, and has said no
+                               progress for so long; 0 = 5000 */
   uint32_t spin_us; /* upper bound of busy waiting before a thread sleeps; 0 = 50. Only while workers + controller fit
                        the CPUs */
 
@@ -320,6 +321,19 @@ typedef struct {
 
 /* Never blocks for long, tells no error. [worker] */
 DISCO_API DISCO_MUST_USE disco_status disco_session_get_stats(disco_session *session, disco_session_stats *ret_stats);
+
+/* How far the function that a worker runs, or ran, said that it is: disco_worker_progress(). */
+typedef struct {
+  size_t struct_size; /* set by the caller */
+  uint64_t sequence;  /* its command, as disco_session_sequence() counts them; 0: no function has said anything yet */
+  uint64_t done;      /* in units of the function's own; libdisco.load_weights counts bytes of the files */
+  uint64_t total;     /* the same; 0: the function does not know */
+} disco_progress;
+
+/* What `worker` said last. Of a worker behind a pipe or channel: as of a tenth of a second ago; once it has done the
+ * command the last word is there. Never blocks, tells no error. DISCO_VALUE for a bad worker id. [worker] */
+DISCO_API DISCO_MUST_USE disco_status disco_session_get_progress(const disco_session *session, int32_t worker,
+                                                                 disco_progress *ret_progress);
 
 /* What every worker does now, one line each, as text: readable while workers hang. Free it with disco_text_free().
  * Waits at most 20 ms. [worker] */

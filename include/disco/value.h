@@ -63,6 +63,9 @@ static inline TVMFFIAny disco_value_object(TVMFFIObjectHandle object) {
   return value;
 }
 
+/* An ffi.Shape of `ndim` sizes, owned by the caller (disco_value_unref()). DISCO_MEMORY, DISCO_RUNTIME. */
+DISCO_API DISCO_MUST_USE disco_status disco_value_shape(const int64_t *sizes, int32_t ndim, TVMFFIAny *ret_shape);
+
 /* ---- Reading ---- */
 
 /* The tensor of a value (of a Tensor, or a DLTensor pointer), NULL when it is none. Lives as long as the value. */
@@ -73,10 +76,7 @@ DISCO_API DLTensor *disco_value_tensor(const TVMFFIAny *value);
 DISCO_API const char *disco_value_text(const TVMFFIAny *value, size_t *ret_bytes);
 
 /* Drop what the value owns; it is None then. */
-static inline void disco_value_unref(TVMFFIAny *value) {
-  if (value->type_index >= kTVMFFIStaticObjectBegin) (void)TVMFFIObjectDecRef(value->v_obj);
-  *value = disco_value_none();
-}
+DISCO_API void disco_value_unref(TVMFFIAny *value);
 
 /* ---- Capsules: a pointer of the program's own as a value ---- */
 

@@ -21,6 +21,9 @@
 
 #include "disco/status.h"
 
+struct disco_session;
+struct disco_dref;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -137,6 +140,34 @@ typedef bool (*disco_weights_progress)(void *context, uint64_t bytes_read);
  * DISCO_INTERRUPTED: `progress` (may be NULL) said so. The memory is undefined then. */
 DISCO_API DISCO_MUST_USE disco_status disco_shard_read(const disco_weights *weights, const disco_shard *shard,
                                                        disco_weights_progress progress, void *context, void *memory);
+
+/* ---- On the workers of a session ---- */
+
+/* How far a loading is. */
+typedef struct {
+  size_t struct_size;      /* set by the library: fields past it are not there */
+  uint64_t bytes_done;     /* of the files, by all workers together */
+  uint64_t bytes_total;    /* 0 until all workers have said how many it will be: they check model and plan before */
+  double bytes_per_second; /* in the last second or so */
+  int32_t slowest_worker;  /* who has the smallest share of its own bytes; of several the one named last time */
+  uint64_t slowest_done, slowest_total; /* its bytes; total 0 before it has said so */
+} disco_load_progress;
+
+/* False ends the wait. May call libdisco. */
+typedef bool (*disco_load_progress_fn)(void *context, const disco_load_progress *progress);
+
+/* Call libdisco.load_weights(path, plan, manifest) (disco/worker.h, Weights) on all workers and wait until all have
+ * their parts. manifest: NULL for none. *ret_map is a DRef (owned by the caller) to each worker's Map. `progress`
+ * (NULL: nobody) is called on the calling thread, about every 100 ms and once more at the end when all went well; its
+ * answer at the end does not matter. timeout_ms: see disco/disco.h, Waiting; it begins when the command is posted.
+ *
+ * Errors: those of libdisco.load_weights and of every call that waits; DISCO_INTERRUPTED when `progress` said so,
+ * DISCO_TIMEOUT. After these two the workers go on with what they load, and drop it then: commands posted meanwhile
+ * wait behind it. */
+DISCO_API DISCO_MUST_USE disco_status disco_session_load_weights(struct disco_session *session, const char *path,
+                                                                 const char *plan, const char *manifest,
+                                                                 disco_load_progress_fn progress, void *context,
+                                                                 int64_t timeout_ms, struct disco_dref **ret_map);
 
 /* ---- Manifests ---- */
 

@@ -39,6 +39,13 @@ typedef struct {
 /* Who am I? Reads the calling worker. DISCO_VALUE also when struct_size is not set. */
 DISCO_API DISCO_MUST_USE disco_status disco_worker_get_info(disco_worker_info *ret_info);
 
+/* Say how far the running function is: `done` of `total`, in units of its own; total 0 when it does not know.
+ * Controllers see it by disco_session_get_progress() and in disco_session_dump(). A few stores, so it may be called
+ * often; from a worker behind a pipe or channel it is sent on ten times a second at most. DISCO_CLOSED: nobody will
+ * see what this function makes, because shutdown waits no longer, another worker is lost or the controller is gone: let
+ * go of what it holds and return an error. (Shutdown kills worker processes for which it waits no longer.) */
+DISCO_API DISCO_MUST_USE disco_status disco_worker_progress(uint64_t done, uint64_t total);
+
 /* Set the data plane's name and the default device of the calling worker: for the init function of a data plane. The
  * name has 1 to 63 bytes (DISCO_VALUE) and is copied; DISCO_RUNTIME when this worker has a data plane already. */
 DISCO_API DISCO_MUST_USE disco_status disco_worker_set_ccl(const char *ccl, DLDevice device);
@@ -169,9 +176,10 @@ DISCO_API DISCO_MUST_USE disco_status disco_worker_collective_stats(disco_collec
  *   the whole plan is checked for all workers, and all of the worker's tensors are made. The manifest is a path: what
  *   was read must hash to what it says. Skipped tensors are not in the map. One tensor of it, on every worker:
  *   ffi.MapGetItem(map, name); a KeyError there means that the plan skips it, or a misspelt name. Relative paths are
- *   each worker's own: give absolute ones together with options.working_directory. ValueError: model, plan or manifest
- * are wrong, do not fit each other or the number of workers, or a file was cut; RuntimeError: a file cannot be opened
- * or read; MemoryError.
+ *   each worker's own: give absolute ones together with options.working_directory. It says how far it is in bytes of
+ *   the files, every 4 MiB (disco_worker_progress()); disco_session_load_weights() of disco/weights.h calls and watches
+ *   it. ValueError: model, plan or manifest are wrong, do not fit each other or the number of workers, or a file was
+ *   cut; RuntimeError: a file cannot be opened or read; MemoryError; SessionClosedError: nobody will see the result.
  *
  * runtime.disco.ShardLoader(path: str, json: str, shard_info: str, module: Module or None) -> loader
  *   TVM's way. `path`: of tensor-cache.json, with its folder ("./tensor-cache.json"), beside which its other files lie;

@@ -372,6 +372,16 @@ disco_status disco_session_get_stats(disco_session *session, disco_session_stats
   return status == DISCO_OK ? dsc_engine_stats(session->engine, ret_stats) : status;
 }
 
+disco_status disco_session_get_progress(const disco_session *session, int32_t worker, disco_progress *ret_progress) {
+  REQUIRE(session);
+  REQUIRE(ret_progress);
+  if (ret_progress->struct_size == 0) return dsc_fail(DISCO_VALUE, "%s: set struct_size first", __func__);
+  disco_status status = dsc_enter_fork(session->engine, "get_progress");
+  if (status == DISCO_OK) status = dsc_check_worker(session->engine, worker, false);
+  if (status == DISCO_OK) dsc_engine_progress(session->engine, worker, ret_progress);
+  return status;
+}
+
 disco_status disco_session_dump(disco_session *session, char **ret_text) {
   REQUIRE(session);
   REQUIRE(ret_text);

@@ -1,10 +1,35 @@
 /* Bodies of include/disco/value.h. */
 #include "disco/value.h"
 
+#include <stdlib.h>
+
 #include "api/startup.h"
+#include "base/memory.h"
 #include "ffi/capsule.h"
+#include "ffi/error.h"
+#include "ffi/function.h"
 #include "ffi/tensor.h"
 #include "ffi/value.h"
+
+disco_status disco_value_shape(const int64_t *sizes, int32_t ndim, TVMFFIAny *ret_shape) {
+  TVMFFIAny few[8], *args = few;
+  TVMFFIObject *make = NULL;
+  if (ret_shape == NULL || ndim < 0 || (ndim > 0 && sizes == NULL))
+    return dsc_fail(DISCO_VALUE, "disco_value_shape needs 0 or more sizes and a place for its result");
+  if (ndim > 8) args = dsc_alloc((size_t)ndim * sizeof(*args), "the sizes of a shape");
+  if (args == NULL) return DISCO_MEMORY;
+  for (int32_t i = 0; i < ndim; i++) args[i] = dsc_int(sizes[i]);
+  disco_status status = dsc_function_find("ffi.Shape", &make);
+  if (status == DISCO_OK && make == NULL) status = dsc_fail(DISCO_RUNTIME, "TVM-FFI has no function ffi.Shape");
+  *ret_shape = dsc_none();
+  if (status == DISCO_OK && TVMFFIFunctionCall(make, args, ndim, ret_shape) != 0)
+    status = dsc_error_take_raised(DISCO_RUNTIME);
+  if (make != NULL) dsc_object_unref(make);
+  if (args != few) free(args);
+  return status;
+}
+
+void disco_value_unref(TVMFFIAny *value) { dsc_value_drop(value); }
 
 DLTensor *disco_value_tensor(const TVMFFIAny *value) {
   return value->type_index == kTVMFFIDLTensorPtr ? value->v_ptr : dsc_tensor_of(value);

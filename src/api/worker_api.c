@@ -35,6 +35,12 @@ disco_status disco_worker_get_info(disco_worker_info *ret_info) {
   return DISCO_OK;
 }
 
+disco_status disco_worker_progress(uint64_t done, uint64_t total) {
+  dsc_worker *worker = NULL;
+  disco_status status = dsc_worker_require("disco_worker_progress", &worker);
+  return status == DISCO_OK ? dsc_worker_progress(worker, done, total) : status;
+}
+
 disco_status disco_worker_set_ccl(const char *ccl, DLDevice device) {
   dsc_worker *worker = NULL;
   disco_status status = dsc_worker_require("disco_worker_set_ccl", &worker);

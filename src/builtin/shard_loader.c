@@ -169,13 +169,19 @@ static disco_status parse_info(shard_loader *self, const TVMFFIAny *module, cons
   return status;
 }
 
+static disco_status refuse_empty_info(const char *why) {
+  return dsc_fail(DISCO_VALUE, "shard_info is empty, %s; pass \"{}\" where no parameter is cut", why);
+}
+
 /* An empty text asks the module. */
 static disco_status ask_for_info(const TVMFFIAny *module, char **info) {
   TVMFFIObject *function = NULL;
   TVMFFIAny answer = dsc_none();
   if (**info != 0) return DISCO_OK;
+  if (module->type_index == kTVMFFINone) return refuse_empty_info("and there is no module to ask");
   disco_status status = module_function(module, "get_shard_info", false, &function);
-  if (status != DISCO_OK || function == NULL) return status;
+  if (status != DISCO_OK) return status;
+  if (function == NULL) return refuse_empty_info("and the module has no function get_shard_info to ask");
   char *text = NULL;
   if (TVMFFIFunctionCall(function, NULL, 0, &answer) != 0) status = dsc_error_take_raised(DISCO_RAISED);
   if (status == DISCO_OK) status = dsc_builtin_text("get_shard_info", 0, &answer, &text);
@@ -184,7 +190,7 @@ static disco_status ask_for_info(const TVMFFIAny *module, char **info) {
   if (status != DISCO_OK) return status;
   free(*info);
   *info = text;
-  return DISCO_OK;
+  return *text != 0 ? DISCO_OK : refuse_empty_info("and so is what the module's get_shard_info says");
 }
 
 /* ---- Making one ---- */

@@ -26,23 +26,29 @@ disco_status dsc_builtin_make_shard(const dsc_worker *worker, const disco_shard 
   return dsc_builtin_make_tensor(worker, shard->ndim, shard->shape, shard->dtype, worker->device, ret_tensor);
 }
 
-disco_status dsc_builtin_read_shard(const disco_weights *weights, const disco_shard *shard, TVMFFIObjectHandle tensor) {
+static disco_status read_shard(const disco_weights *weights, const disco_shard *shard, disco_weights_progress progress,
+                               void *context, TVMFFIObjectHandle tensor) {
   enum { WORTH_A_LOOK = 16 << 20 };
   disco_status status = shard->bytes >= WORTH_A_LOOK ? dsc_memory_check(shard->bytes, "a tensor to be read") : DISCO_OK;
-  return status == DISCO_OK ? dsc_shard_read(weights, shard, NULL, NULL, data_of(tensor)) : status;
+  return status == DISCO_OK ? dsc_shard_read(weights, shard, progress, context, data_of(tensor)) : status;
+}
+
+disco_status dsc_builtin_read_shard(const disco_weights *weights, const disco_shard *shard, TVMFFIObjectHandle tensor) {
+  return read_shard(weights, shard, NULL, NULL, tensor);
 }
 
 /* ---- Loading ---- */
 
 /* One call of load_weights. */
 typedef struct {
-  const dsc_worker *worker;
+  dsc_worker *worker;
   char *path, *plan_text, *manifest_path; /* manifest_path: NULL for none */
   disco_weights *model;
   disco_shard_plan *plan;
   disco_manifest *manifest;
   TVMFFIAny *entries; /* name (borrowed from the model), tensor (owned), name, tensor, ... */
   int64_t num_entries;
+  uint64_t bytes_read, bytes_total; /* of the files: of the tensors that were read whole, and of all */
 } loading;
 
 static void loading_fini(loading *self) {
@@ -105,6 +111,7 @@ static disco_status make_tensors(loading *self) {
     if (status == DISCO_OK && shard.is_skipped) continue;
     if (status == DISCO_OK) status = dsc_builtin_make_shard(self->worker, &shard, &tensor);
     if (status != DISCO_OK) return status;
+    self->bytes_total += shard.file_bytes;
     TVMFFIAny *entry = &self->entries[self->num_entries];
     entry[0] = dsc_none();
     entry[0].type_index = kTVMFFIRawStr;
@@ -115,22 +122,37 @@ static disco_status make_tensors(loading *self) {
   return DISCO_OK;
 }
 
+static bool on_progress(void *context, uint64_t bytes_read) {
+  const loading *self = context;
+  return dsc_worker_progress(self->worker, self->bytes_read + bytes_read, self->bytes_total) == DISCO_OK;
+}
+
+/* Not the kind of somebody's Ctrl-C. */
+static disco_status ended(void) {
+  const dsc_error *error = dsc_thread_error();
+  const char *what = error != NULL && error->message != NULL ? error->message : function_name;
+  return dsc_fail(DISCO_CLOSED, "%s: the session has ended, nobody waits for it", what);
+}
+
 static disco_status read_tensors(loading *self) {
   const dsc_worker_setup *setup = &self->worker->setup;
   const int64_t count = dsc_model_count(self->model);
   const TVMFFIAny *entry = self->entries;
-  for (int64_t i = 0; i < count; i++) {
+  disco_status status = dsc_worker_progress(self->worker, 0, self->bytes_total);
+  for (int64_t i = 0; status == DISCO_OK && i < count; i++) {
     disco_shard shard;
-    disco_status status = shard_at(self, i, &shard);
+    status = shard_at(self, i, &shard);
     if (status == DISCO_OK && shard.is_skipped) continue;
-    if (status == DISCO_OK) status = dsc_builtin_read_shard(self->model, &shard, entry[1].v_obj);
+    if (status == DISCO_OK) status = read_shard(self->model, &shard, on_progress, self, entry[1].v_obj);
+    if (status == DISCO_INTERRUPTED) return ended();
     if (status == DISCO_OK && self->manifest != NULL) /* while it lies in the caches */
       status = dsc_manifest_check(self->manifest, self->model, &shard, setup->num_workers, setup->id,
                                   data_of(entry[1].v_obj));
     if (status != DISCO_OK) return status;
+    self->bytes_read += shard.file_bytes;
     entry += 2;
   }
-  return DISCO_OK;
+  return status;
 }
 
 static disco_status make_map(const loading *self, TVMFFIAny *ret_map) {

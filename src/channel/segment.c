@@ -140,6 +140,18 @@ void dsc_segment_raise_fault(dsc_segment_header *header, uint32_t fault) {
   dsc_segment_ring_ranks(header);
 }
 
+dsc_progress dsc_progress_load(const dsc_status_line *line) {
+  enum { TRIES = 100 }; /* one is enough but for a writer that races through commands */
+  for (int i = 0; i < TRIES; i++) {
+    dsc_progress seen = {.sequence = dsc_load_acquire(&line->progress_of)}; /* acquire: status.progress */
+    seen.done = dsc_load_acquire(&line->progress_done);                     /* acquire: status.progress */
+    seen.total = dsc_load_acquire(&line->progress_total); /* acquire: status.progress; at least as new as done */
+    if (seen.sequence == 0) break;
+    if (dsc_load_relaxed(&line->progress_of) == seen.sequence) return seen; /* else the next command's came between */
+  }
+  return (dsc_progress){0};
+}
+
 /* Words are copied one by one as relaxed atomics: a reader in the middle of a write sees torn text, notices it by the
  * version, and reads again. */
 void dsc_error_slot_write(dsc_error_slot *slot, const void *bytes, size_t size) {

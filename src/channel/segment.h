@@ -15,7 +15,7 @@
 #include "os/wait.h"
 
 #define DSC_SEGMENT_MAGIC 0x6f63736964626c31u /* "1lbdisco" */
-enum { DSC_SEGMENT_VERSION = 2, DSC_SEGMENT_NONCE = 16 };
+enum { DSC_SEGMENT_VERSION = 3, DSC_SEGMENT_NONCE = 16 };
 
 /* Why a session's waits must end at once. */
 enum {
@@ -43,6 +43,9 @@ typedef struct {
   _Atomic int64_t pid;
   _Atomic uint32_t waits; /* DSC_WAITS_* */
   _Atomic uint32_t ended; /* its loop is over */
+  /* How far the running function said that it is: dsc_progress_store(). */
+  _Atomic uint64_t progress_of; /* its command; 0: none ever said so, or the next one is about to */
+  _Atomic uint64_t progress_done, progress_total;
   /* line 2: written by whoever waits for this worker */
   _Alignas(DSC_CACHE_LINE) _Atomic uint64_t
       awaited_done; /* the smallest number a sleeper waits for; UINT64_MAX: none */
@@ -132,6 +135,25 @@ static inline void dsc_await(_Atomic uint64_t *awaited, uint64_t target) {
   uint64_t seen = dsc_load_relaxed(awaited);
   while (target < seen && !dsc_cas(awaited, &seen, target)) continue;
 }
+
+/* How far a function is, in units of its own. */
+typedef struct {
+  uint64_t sequence;    /* its command; 0: nothing is known */
+  uint64_t done, total; /* total 0: the function does not know */
+} dsc_progress;
+
+/* The writer of the worker's status line: the function of command `sequence` is so far. A few plain stores. */
+static inline void dsc_progress_store(dsc_status_line *line, const dsc_progress *progress) {
+  const bool first = dsc_load_relaxed(&line->progress_of) != progress->sequence;
+  if (first) dsc_store_relaxed(&line->progress_of, 0); /* before its numbers are replaced, which are release stores */
+  dsc_store_release(&line->progress_total, progress->total);            /* release: status.progress */
+  dsc_store_release(&line->progress_done, progress->done);              /* release: status.progress */
+  if (first) dsc_store_release(&line->progress_of, progress->sequence); /* release: status.progress */
+}
+
+/* Anybody: what was said last. The numbers are those of one command, and where its total does not shrink `done` is not
+ * past it. */
+dsc_progress dsc_progress_load(const dsc_status_line *line);
 
 /* Something happened that a rank asleep in a collective must look at: a failure, a death, a done number it waits for.
  */

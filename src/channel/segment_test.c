@@ -98,6 +98,9 @@ static void writers_have_their_own_lines(void **state) {
   assert_int_equal(LINE(dsc_status_line, message), 0);
   assert_int_equal(LINE(dsc_status_line, failed), 1);
   assert_int_equal(LINE(dsc_status_line, ended), 1);
+  assert_int_equal(LINE(dsc_status_line, progress_of), 1);
+  assert_int_equal(LINE(dsc_status_line, progress_done), 1);
+  assert_int_equal(LINE(dsc_status_line, progress_total), 1);
   assert_int_equal(LINE(dsc_status_line, awaited_done), 2);
   assert_int_equal(LINE(dsc_status_line, awaited_position), 2);
   assert_int_equal(LINE(dsc_status_line, lost), 2);
@@ -131,6 +134,62 @@ static void a_fault_rings_every_bell(void **state) {
   assert_int_equal(segment.header->commands.bell, 1);
   assert_int_equal(segment.header->controllers.bell, 1);
   dsc_segment_destroy(&segment);
+}
+
+/* ---- Progress ---- */
+
+static void progress_is_of_the_last_command_that_said_any(void **state) {
+  (void)state;
+  static dsc_status_line line;
+  dsc_progress seen = dsc_progress_load(&line);
+  assert_int_equal(seen.sequence, 0);
+  const dsc_progress said[] = {{7, 0, 96}, {7, 40, 96}, {7, 41, 100}, {7, 100, 100}, {9, 3, 0}, {10, 0, 0}, {11, 9, 5}};
+  for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+    dsc_progress_store(&line, &said[i]);
+    seen = dsc_progress_load(&line);
+    assert_memory_equal(&seen, &said[i], sizeof(seen));
+  }
+  dsc_store_relaxed(&line.progress_of, 0); /* its writer is between two commands, or died there */
+  seen = dsc_progress_load(&line);
+  assert_int_equal(seen.sequence, 0);
+  assert_int_equal(seen.done, 0);
+  assert_int_equal(seen.total, 0);
+}
+
+typedef struct {
+  dsc_status_line *line;
+  uint64_t commands;
+} saying;
+
+enum { PARTS = 3 };
+
+/* Command c counts from c to c + PARTS, of c + PARTS. */
+static void *say_often(void *argument) {
+  saying *self = argument;
+  for (uint64_t c = 1; c <= self->commands; c++)
+    for (uint64_t i = 0; i <= PARTS; i++) dsc_progress_store(self->line, &(dsc_progress){c, c + i, c + PARTS});
+  return NULL;
+}
+
+/* A reader never sees the numbers of one command with another's. */
+static void progress_is_not_mixed(void **state) {
+  (void)state;
+  static dsc_status_line line;
+  saying writer = {&line, 1000000 / (uint64_t)scale()};
+  uint64_t last = 0, last_done = 0, mixed = 0, backwards = 0;
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, say_often, &writer), 0);
+  while (last < writer.commands || last_done < writer.commands + PARTS) {
+    const dsc_progress seen = dsc_progress_load(&line);
+    if (seen.sequence == 0) continue;
+    mixed += seen.total != seen.sequence + PARTS || seen.done < seen.sequence || seen.done > seen.total;
+    backwards += seen.sequence < last || (seen.sequence == last && seen.done < last_done);
+    last = seen.sequence;
+    last_done = seen.done;
+  }
+  pthread_join(thread, NULL);
+  assert_int_equal(mixed, 0);
+  assert_int_equal(backwards, 0);
 }
 
 /* ---- Error slots ---- */
@@ -213,9 +272,14 @@ static void a_dead_writer_is_noticed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(parts_do_not_overlap),     cmocka_unit_test(writers_have_their_own_lines),
-      cmocka_unit_test(awaited_words_only_fall),  cmocka_unit_test(a_fault_rings_every_bell),
-      cmocka_unit_test(slots_hold_any_size),      cmocka_unit_test(a_read_is_whole),
+      cmocka_unit_test(parts_do_not_overlap),
+      cmocka_unit_test(writers_have_their_own_lines),
+      cmocka_unit_test(awaited_words_only_fall),
+      cmocka_unit_test(a_fault_rings_every_bell),
+      cmocka_unit_test(progress_is_of_the_last_command_that_said_any),
+      cmocka_unit_test(progress_is_not_mixed),
+      cmocka_unit_test(slots_hold_any_size),
+      cmocka_unit_test(a_read_is_whole),
       cmocka_unit_test(a_dead_writer_is_noticed),
   };
   return cmocka_run_group_tests_name("channel.segment", tests, NULL, NULL);

@@ -149,6 +149,23 @@ static void values_are_made_and_read(void **state) {
   assert_int_equal(disco_value_bool(true).type_index, kTVMFFIBool);
 }
 
+static void shapes_are_made(void **state) {
+  (void)state;
+  int64_t sizes[10];
+  for (int i = 0; i < 10; i++) sizes[i] = i + 1;
+  for (int32_t ndim = 0; ndim <= 10; ndim += 5) {
+    TVMFFIAny shape;
+    assert_int_equal(disco_value_shape(sizes, ndim, &shape), DISCO_OK);
+    assert_int_equal(shape.type_index, kTVMFFIShape);
+    const TVMFFIShapeCell *cell = (const TVMFFIShapeCell *)(shape.v_obj + 1);
+    assert_int_equal(cell->size, ndim);
+    if (ndim > 0) assert_int_equal(cell->data[ndim - 1], ndim);
+    disco_value_unref(&shape);
+  }
+  TVMFFIAny shape;
+  assert_int_equal(disco_value_shape(sizes, -1, &shape), DISCO_VALUE);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_pointer_comes_back_and_is_destroyed_once),
@@ -156,6 +173,7 @@ int main(void) {
       cmocka_unit_test(names_have_limits),
       cmocka_unit_test(workers_keep_state_in_a_register),
       cmocka_unit_test(values_are_made_and_read),
+      cmocka_unit_test(shapes_are_made),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

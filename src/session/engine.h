@@ -48,10 +48,10 @@ typedef struct {
   uint32_t *outcomes; /* DSC_REPLY_* for each */
 } dsc_pending;
 
-/* What waiting calls have seen of a worker: since when its done number stands still. Any thread that waits updates it.
- */
+/* What waiting calls have seen of a worker: since when its done number stands still, and its progress with it. Any
+ * thread that waits updates it. */
 typedef struct {
-  _Atomic uint64_t done;
+  _Atomic uint64_t done, progress;
   _Atomic int64_t since_ns; /* 0: not looked at yet */
   _Atomic uint64_t warned;  /* the done number behind which it was last warned of */
   uint32_t stopped_looks;   /* how often in a row its process was found stopped; under look_lock */
@@ -231,11 +231,19 @@ void dsc_leave(dsc_engine *engine);
 bool dsc_post_shutdown(dsc_engine *engine);
 
 /* ---- wait.c ---- */
+/* Looks on while a call waits: on the waiting thread, no lock held, at every tick (50 ms) at least. Any status but
+ * DISCO_OK ends the wait with it, its sentence written. May run user code. */
+typedef struct dsc_onlooker dsc_onlooker;
+struct dsc_onlooker {
+  disco_status (*look)(dsc_onlooker *onlooker);
+};
+
 typedef struct {
   dsc_guard guard;
   dsc_engine *engine;
-  bool look_at_failures; /* end the wait when a failure was counted that is not yet told */
-  bool warn;             /* look for slow workers */
+  bool look_at_failures;  /* end the wait when a failure was counted that is not yet told */
+  bool warn;              /* look for slow workers */
+  dsc_onlooker *onlooker; /* NULL: nobody */
   int64_t started_ns;
 } dsc_session_guard;
 
@@ -245,6 +253,9 @@ disco_status dsc_engine_lock(dsc_engine *engine, dsc_session_guard *guard);
 /* Wait until `worker` (or all) has done `sequence`. Tells an error that comes up. `what` for the timeout's sentence. */
 disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
                            const char *what);
+/* The same while somebody looks on (NULL: nobody). */
+disco_status dsc_wait_done_watched(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
+                                   const char *what, dsc_onlooker *onlooker);
 /* Wait until every reader has passed `position`. */
 disco_status dsc_wait_room(dsc_engine *engine, uint64_t position, dsc_session_guard *guard);
 /* The base of the waits of controller threads: what they wait for is said at the controllers' bell. */
@@ -294,11 +305,14 @@ static inline bool dsc_failure_is_new(const dsc_engine *engine) {
 /* ---- look.c ---- */
 disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text);
 disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats);
+/* How far the worker's function said that it is; struct_size is set. */
+void dsc_engine_progress(const dsc_engine *engine, int32_t worker, disco_progress *ret_progress);
 /* Take the lock to look at names: it is held for an issue only, so 20 ms are plenty. False when even that passed. */
 bool dsc_lock_briefly(dsc_engine *engine);
 /* "idle", "running `f` (command 7) for 3 s", ... lock held. */
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
-/* Log a warning for every worker whose command has been seen running for longer than the setting, once per command. */
+/* Log a warning for every worker whose command has been seen running for longer than the setting, and its progress
+ * standing still, once per command. */
 void dsc_warn_slow(dsc_engine *engine);
 /* Look whether worker processes are stopped; at most once per interval, whoever comes. Warns, and at the limit kills.
  */

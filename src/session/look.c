@@ -22,6 +22,21 @@ bool dsc_lock_briefly(dsc_engine *engine) {
   return dsc_lock_take(&engine->lock, &guard) == DISCO_OK;
 }
 
+/* How far the worker's command says that it is. Our own functions count bytes, others what they like. */
+static void add_progress(const dsc_status_line *line, const char *name, uint64_t command, dsc_text *text) {
+  static const char our_own[] = "libdisco.";
+  const double mib = 1 << 20;
+  const dsc_progress progress = dsc_progress_load(line);
+  if (progress.sequence != command) return;
+  dsc_text_add(text, ", ");
+  if (strncmp(name, our_own, sizeof(our_own) - 1) != 0)
+    dsc_text_add(text, progress.total != 0 ? "%" PRIu64 " of %" PRIu64 : "%" PRIu64 " done", progress.done,
+                 progress.total);
+  else
+    dsc_text_add(text, progress.total != 0 ? "%.4g of %.4g MiB" : "%.4g MiB done", (double)progress.done / mib,
+                 (double)progress.total / mib);
+}
+
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text) {
   const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
   uint64_t done = dsc_load_acquire(&line->done), posted = dsc_load_relaxed(&engine->sequence);
@@ -43,8 +58,9 @@ void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *tex
     dsc_text_add(text, "not started yet");
   } else {
     double seconds = (double)(dsc_clock_coarse_ns() - dsc_load_relaxed(&line->since_ns)) / 1e9;
-    dsc_text_add(text, "in `%s`, command %" PRIu64 ", for %.3g s", function_name(engine, line), done + 1,
-                 seconds < 0 ? 0 : seconds);
+    const char *name = function_name(engine, line);
+    dsc_text_add(text, "in `%s`, command %" PRIu64 ", for %.3g s", name, done + 1, seconds < 0 ? 0 : seconds);
+    add_progress(line, name, done + 1, text);
   }
 }
 
@@ -95,6 +111,12 @@ disco_status dsc_engine_stats(dsc_engine *engine, disco_session_stats *ret_stats
   return DISCO_OK;
 }
 
+void dsc_engine_progress(const dsc_engine *engine, int32_t worker, disco_progress *ret_progress) {
+  const dsc_progress seen = dsc_progress_load(dsc_segment_status(engine->segment.header, worker));
+  disco_progress progress = {ret_progress->struct_size, seen.sequence, seen.done, seen.total};
+  memcpy(ret_progress, &progress, progress.struct_size < sizeof(progress) ? progress.struct_size : sizeof(progress));
+}
+
 enum { LOOKS = 10, WARN_AT = 5 };
 
 /* One process. look_lock held. */
@@ -140,9 +162,11 @@ void dsc_warn_slow(dsc_engine *engine) {
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
     dsc_watch *watch = &engine->watch[i];
-    uint64_t done = dsc_load_acquire(&line->done);
-    if (dsc_load_relaxed(&watch->since_ns) == 0 || dsc_load_relaxed(&watch->done) != done) {
+    uint64_t done = dsc_load_acquire(&line->done), progress = dsc_load_relaxed(&line->progress_done);
+    if (dsc_load_relaxed(&watch->since_ns) == 0 || dsc_load_relaxed(&watch->done) != done ||
+        dsc_load_relaxed(&watch->progress) != progress) {
       dsc_store_relaxed(&watch->done, done);
+      dsc_store_relaxed(&watch->progress, progress);
       dsc_store_relaxed(&watch->since_ns, now);
       continue;
     }

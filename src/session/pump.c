@@ -248,6 +248,15 @@ static disco_status take_reply(dsc_pump *pump, const dsc_reply_frame *frame) {
   return status;
 }
 
+static disco_status take_progress(dsc_pump *pump, const dsc_progress_frame *frame) {
+  const dsc_progress progress = {frame->head.sequence, frame->done, frame->total};
+  if (progress.sequence != dsc_load_relaxed(&pump->line->done) + 1 || progress.sequence > dsc_load_acquire(&pump->sent))
+    return dsc_fail(DISCO_LOST, "says how far command %llu is, which it does not run",
+                    (unsigned long long)progress.sequence);
+  dsc_progress_store(pump->line, &progress);
+  return DISCO_OK;
+}
+
 static disco_status take_answer(dsc_pump *pump, const dsc_answer *answer) {
   pump->remote->pid = answer->pid;
   dsc_store_relaxed(&pump->line->pid, answer->pid);
@@ -272,6 +281,11 @@ static disco_status receive_one(dsc_pump *pump) {
   if (size >= sizeof(*head) && head->kind == DSC_FRAME_Reply) {
     status = dsc_frame_check(bytes, size, DSC_FRAME_Reply, sizeof(dsc_reply_frame), session, worker, "the worker");
     return status == DISCO_OK ? take_reply(pump, bytes) : status;
+  }
+  if (size >= sizeof(*head) && head->kind == DSC_FRAME_Progress) {
+    status =
+        dsc_frame_check(bytes, size, DSC_FRAME_Progress, sizeof(dsc_progress_frame), session, worker, "the worker");
+    return status == DISCO_OK ? take_progress(pump, bytes) : status;
   }
   status = dsc_frame_check(bytes, size, DSC_FRAME_Done, sizeof(dsc_done_frame), session, worker, "the worker");
   return status == DISCO_OK ? take_done(pump, bytes) : status;

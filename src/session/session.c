@@ -14,6 +14,9 @@
 #include "ffi/tensor.h"
 #include "session/remote.h"
 
+/* What lies on a call's way to dsc_issue(): with a third user the compiler no longer does it by itself. */
+#define INLINE inline __attribute__((always_inline))
+
 /* ---- Objects ---- */
 
 static void delete_session(void *self, int flags) {
@@ -71,7 +74,7 @@ void dsc_dref_place(void *memory, disco_session *session, uint32_t reg, uint32_t
 }
 
 /* Post a command whose result goes to a new register. */
-static disco_status issue_with_result(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
+static INLINE disco_status issue_with_result(disco_session *session, dsc_command *command, dsc_dref **ret_result) {
   command->wants_result = ret_result != NULL;
   command->session = session;
   disco_status status = dsc_issue(session->engine, command, DISCO_FOREVER);
@@ -111,8 +114,8 @@ static DSC_COLD disco_status issue_packed(disco_session *session, dsc_command *c
 }
 
 /* Values that are sent may not be borrowed forms: own them first, if there are any. */
-static disco_status issue_values(disco_session *session, dsc_command *command, unsigned allowed, const char *what,
-                                 dsc_dref **ret_result) {
+static INLINE disco_status issue_values(disco_session *session, dsc_command *command, unsigned allowed,
+                                        const char *what, dsc_dref **ret_result) {
   TVMFFIAny *owned = NULL;
   int32_t count = command->count;
   disco_status status = DISCO_OK;
@@ -145,15 +148,27 @@ disco_status dsc_session_shutdown(disco_session *session) {
   return dsc_engine_stop(engine);
 }
 
-disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
-                              dsc_dref **ret_result) {
+static inline disco_status call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
+                                dsc_dref **ret_result, uint64_t *ret_sequence) {
   disco_status status = dsc_enter(session->engine, "call");
   if (status != DISCO_OK) return status;
   if (num_args < 0 || num_args > DSC_MAX_ARGUMENTS)
     return dsc_fail(DISCO_VALUE, "a call takes at most %d arguments, not %d: pass a container", DSC_MAX_ARGUMENTS,
                     num_args);
   dsc_command command = {.message = DSC_MESSAGE_CallPacked, .callee = func, .values = args, .count = num_args};
-  return issue_values(session, &command, DSC_PACK_PLAIN, "argument", ret_result);
+  status = issue_values(session, &command, DSC_PACK_PLAIN, "argument", ret_result);
+  if (ret_sequence != NULL && status == DISCO_OK) *ret_sequence = command.sequence;
+  return status;
+}
+
+disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
+                              dsc_dref **ret_result) {
+  return call(session, func, args, num_args, ret_result, NULL);
+}
+
+DSC_COLD disco_status dsc_session_call_numbered(disco_session *session, dsc_dref *func, const TVMFFIAny *args,
+                                                int32_t num_args, dsc_dref **ret_result, uint64_t *ret_sequence) {
+  return call(session, func, args, num_args, ret_result, ret_sequence);
 }
 
 disco_status dsc_session_get_global_func(disco_session *session, const char *name, dsc_dref **ret_func) {

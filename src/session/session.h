@@ -13,6 +13,9 @@ disco_status dsc_session_create(const dsc_settings *settings, const disco_sessio
 disco_status dsc_session_shutdown(disco_session *session);
 disco_status dsc_session_call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
                               dsc_dref **ret_result);
+/* The same, and the number of the command that was posted. */
+disco_status dsc_session_call_numbered(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,
+                                       dsc_dref **ret_result, uint64_t *ret_sequence);
 disco_status dsc_session_get_global_func(disco_session *session, const char *name, dsc_dref **ret_func);
 disco_status dsc_session_put(disco_session *session, const TVMFFIAny *value, dsc_dref **ret_dref);
 disco_status dsc_session_dealloc(disco_session *session, int64_t reg_id);

@@ -17,6 +17,10 @@ static disco_status check(dsc_guard *guard) {
   return fault > (self->look_at_failures ? DSC_FAULT_NONE : DSC_FAULT_DEATH) ? DISCO_CLOSED : DISCO_OK;
 }
 
+static disco_status look_on(const dsc_session_guard *guard) {
+  return guard->onlooker != NULL ? guard->onlooker->look(guard->onlooker) : DISCO_OK;
+}
+
 static disco_status tick(dsc_guard *guard) {
   dsc_session_guard *self = (dsc_session_guard *)guard;
   dsc_drain_replies(self->engine);
@@ -24,7 +28,8 @@ static disco_status tick(dsc_guard *guard) {
     dsc_warn_slow(self->engine);
     if (self->engine->has_processes) dsc_look_at_processes(self->engine);
   }
-  return dsc_error_check_signals();
+  disco_status status = dsc_error_check_signals();
+  return status == DISCO_OK ? look_on(self) : status;
 }
 
 void dsc_session_guard_init(dsc_session_guard *guard, dsc_engine *engine, int64_t deadline_ns) {
@@ -51,6 +56,7 @@ disco_status dsc_explain(dsc_engine *engine, dsc_session_guard *guard, disco_sta
   }
   if (status != DISCO_RAISED) return status;
   dsc_session_guard plain = *guard;
+  plain.onlooker = NULL; /* the error is on its way */
   status = dsc_engine_lock(engine, &plain);
   if (status != DISCO_OK) return status;
   status = dsc_tell_failure(engine);
@@ -115,10 +121,11 @@ static disco_status timed_out(dsc_engine *engine, int32_t worker, uint64_t seque
   return status;
 }
 
-disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
-                           const char *what) {
+disco_status dsc_wait_done_watched(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
+                                   const char *what, dsc_onlooker *onlooker) {
   dsc_session_guard guard;
   dsc_session_guard_init(&guard, engine, deadline_ns);
+  guard.onlooker = onlooker;
   dsc_store_relaxed(&engine->waited, true);
   /* The last worker first: they were woken in order, so the others have mostly finished by then and need no sleep of
    * their own. */
@@ -129,6 +136,8 @@ disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence
     if (status == DISCO_OK && i == first && dsc_failure_is_new(engine)) status = DISCO_RAISED;
     if (status == DISCO_OK) {
       i--;
+      if (i >= first) status = look_on(&guard); /* short waits have no ticks */
+      if (status != DISCO_OK) return status;
       continue;
     }
     if (status == DISCO_TIMEOUT) return timed_out(engine, i, sequence, what);
@@ -136,6 +145,11 @@ disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence
     if (status != DISCO_OK) return status; /* else a failure that was told before: wait on */
   }
   return DISCO_OK;
+}
+
+disco_status dsc_wait_done(dsc_engine *engine, int32_t worker, uint64_t sequence, int64_t deadline_ns,
+                           const char *what) {
+  return dsc_wait_done_watched(engine, worker, sequence, deadline_ns, what, NULL);
 }
 
 disco_status dsc_wait_room(dsc_engine *engine, uint64_t position, dsc_session_guard *guard) {

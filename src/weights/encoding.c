@@ -37,6 +37,8 @@ static const dsc_encoding safetensors[] = {
     {"C64", DTYPE(Complex, 64), 1, 8, NULL},
     {"F8_E4M3", DTYPE(Float8_e4m3fn, 8), 1, 1, NULL},
     {"F8_E5M2", DTYPE(Float8_e5m2, 8), 1, 1, NULL},
+    {"F8_E4M3FNUZ", DTYPE(Float8_e4m3fnuz, 8), 1, 1, NULL},
+    {"F8_E5M2FNUZ", DTYPE(Float8_e5m2fnuz, 8), 1, 1, NULL},
     {"F8_E8M0", DTYPE(Float8_e8m0fnu, 8), 1, 1, NULL},
     {"F6_E2M3", LISTED, 4, 3, NULL},
     {"F6_E3M2", LISTED, 4, 3, NULL},

@@ -44,6 +44,8 @@ static void safetensors(void **state) {
                {"C64", kDLComplex, 64},
                {"F8_E4M3", kDLFloat8_e4m3fn, 8},
                {"F8_E5M2", kDLFloat8_e5m2, 8},
+               {"F8_E4M3FNUZ", kDLFloat8_e4m3fnuz, 8},
+               {"F8_E5M2FNUZ", kDLFloat8_e5m2fnuz, 8},
                {"F8_E8M0", kDLFloat8_e8m0fnu, 8}};
   for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
     const dsc_encoding *encoding = dsc_safetensors_encoding(plain[i].name);

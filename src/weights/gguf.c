@@ -1,4 +1,4 @@
-/* GGUF, version 2 and 3, little-endian. As ggml's docs/gguf.md has it:
+/* One file of GGUF, version 2 and 3, little-endian. As ggml's docs/gguf.md has it:
  *
  *   "GGUF"  u32 version  u64 tensors  u64 metadata entries
  *   entries:  string name, u32 type, value          string: u64 bytes, then these
@@ -13,8 +13,8 @@
 
 #include "base/memory.h"
 #include "weights/cursor.h"
+#include "weights/gguf.h"
 #include "weights/json_text.h"
-#include "weights/model.h"
 #include "weights/names.h"
 
 enum {
@@ -55,9 +55,10 @@ typedef struct {
   dsc_cursor cursor;
   disco_weights *model;
   int32_t file;
-  uint64_t alignment;
-  uint64_t data;  /* where the bytes of tensors begin */
-  uint64_t begin; /* of what is being read, for sentences */
+  const dsc_gguf_part *first; /* NULL: this is the first */
+  dsc_gguf_part part;         /* what this one says */
+  uint64_t data;              /* where the bytes of tensors begin */
+  uint64_t begin;             /* of what is being read, for sentences */
   char name[DSC_WEIGHTS_MAX_NAME + 1];
   dsc_json_text text;
   char what[DSC_NAME_PRINT_BYTES + 64]; /* "metadata \"general.name\"" */
@@ -69,22 +70,27 @@ bool dsc_is_gguf(const void *first, size_t bytes) { return bytes >= 4 && memcmp(
 
 static disco_status refuse(const gguf *self, const char *format, ...) DISCO_PRINTF(2, 3);
 
-/* A rule is broken by what lies between the begin of this part and the cursor. */
+/* A rule is broken by what the header has between the begin of this part and the cursor. */
 static disco_status refuse(const gguf *self, const char *format, ...) {
   char rule[512];
   va_list args;
   va_start(args, format);
   (void)vsnprintf(rule, sizeof(rule), format, args);
   va_end(args);
-  return dsc_fail(DISCO_VALUE, "%s: %s, bytes [%llu, %llu): %s", self->cursor.source->path, self->what,
+  return dsc_fail(DISCO_VALUE, "%s: %s, bytes [%llu, %llu) of the header: %s", self->cursor.source->path, self->what,
                   (unsigned long long)self->begin, (unsigned long long)self->cursor.at, rule);
+}
+
+/* The end of a sentence about bytes that are not there. */
+static const char *ask_whether_cut(const gguf *self) {
+  return self->cursor.end == self->cursor.source->bytes ? ": was it cut?" : "";
 }
 
 static disco_status not_there(const gguf *self, uint64_t bytes) {
   if (self->cursor.end < self->cursor.source->bytes)
     return refuse(self, "metadata and the list of tensors take more than %d bytes, the limit", DSC_WEIGHTS_MAX_HEADER);
-  return refuse(self, "%llu more bytes belong to it, but the file ends after %llu", (unsigned long long)bytes,
-                (unsigned long long)dsc_cursor_left(&self->cursor));
+  return refuse(self, "%llu more bytes belong to it, but the file ends after %llu%s", (unsigned long long)bytes,
+                (unsigned long long)dsc_cursor_left(&self->cursor), ask_whether_cut(self));
 }
 
 static disco_status take(gguf *self, uint64_t bytes, const uint8_t **ret_bytes) {
@@ -112,8 +118,8 @@ static disco_status check_count(const gguf *self, uint64_t count, uint64_t limit
   if (count > limit)
     return refuse(self, "%llu %s; the limit is %llu", (unsigned long long)count, of, (unsigned long long)limit);
   if (count * least > left) /* both are small now */
-    return refuse(self, "%llu %s take at least %llu bytes, but there are %llu more", (unsigned long long)count, of,
-                  (unsigned long long)(count * least), (unsigned long long)left);
+    return refuse(self, "%llu %s take at least %llu bytes, but there are %llu more%s", (unsigned long long)count, of,
+                  (unsigned long long)(count * least), (unsigned long long)left, ask_whether_cut(self));
   return DISCO_OK;
 }
 
@@ -233,9 +239,9 @@ static disco_status add_array(gguf *self, int depth) {
 
 static disco_status set_alignment(gguf *self, value_type type, const uint8_t *value) {
   if (type != VALUE_U32) return refuse(self, "its value has type %d, not uint32 (%d)", type, VALUE_U32);
-  self->alignment = dsc_u32_at(value);
-  if (self->alignment == 0 || (self->alignment & (self->alignment - 1)) != 0 || self->alignment > MAX_ALIGNMENT)
-    return refuse(self, "%llu is not a power of two up to %d", (unsigned long long)self->alignment, MAX_ALIGNMENT);
+  const uint64_t alignment = self->part.alignment = dsc_u32_at(value);
+  if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > MAX_ALIGNMENT)
+    return refuse(self, "%llu is not a power of two up to %d", (unsigned long long)alignment, MAX_ALIGNMENT);
   return DISCO_OK;
 }
 
@@ -255,6 +261,28 @@ static void begin(gguf *self, const char *kind, uint64_t index) {
   (void)snprintf(self->what, sizeof(self->what), "%s %llu", kind, (unsigned long long)index);
 }
 
+/* What a model of several files says of them; its value is in self->text. */
+static disco_status note_part(gguf *self, value_type type) {
+  static const bool is_integer[NUM_VALUES] = {
+      [VALUE_U8] = true,  [VALUE_I8] = true,  [VALUE_U16] = true, [VALUE_I16] = true,
+      [VALUE_U32] = true, [VALUE_I32] = true, [VALUE_U64] = true, [VALUE_I64] = true,
+  };
+  int64_t *number = strcmp(self->name, "split.no") == 0              ? &self->part.number
+                    : strcmp(self->name, "split.count") == 0         ? &self->part.count
+                    : strcmp(self->name, "split.tensors.count") == 0 ? &self->part.tensors
+                                                                     : NULL;
+  if (number == NULL) return DISCO_OK;
+  if (!is_integer[type]) return refuse(self, "its value has type %d, which is no integer", type);
+  *number = strtoll(self->text.data, NULL, 10);
+  return *number >= 0 ? DISCO_OK : refuse(self, "%lld is less than 0", (long long)*number);
+}
+
+/* What the first of several files says counts for all. */
+static disco_status keep_entry(gguf *self) {
+  if (self->first != NULL && dsc_model_metadata(self->model, self->name) != NULL) return DISCO_OK;
+  return dsc_model_add_metadata(self->model, self->cursor.source->path, self->name, self->text.data);
+}
+
 static disco_status read_entry(gguf *self, uint64_t index) {
   value_type type = VALUE_U8;
   begin(self, "metadata entry", index);
@@ -263,7 +291,8 @@ static disco_status read_entry(gguf *self, uint64_t index) {
   if (status == DISCO_OK) status = take_type(self, &type);
   if (status == DISCO_OK) status = add_value(self, type);
   if (status == DISCO_OK) status = dsc_json_text_end(&self->text);
-  return status == DISCO_OK ? dsc_model_add_metadata(self->model, self->name, self->text.data) : status;
+  if (status == DISCO_OK) status = note_part(self, type);
+  return status == DISCO_OK ? keep_entry(self) : status;
 }
 
 /* ---- Tensors ---- */
@@ -307,12 +336,13 @@ static disco_status bytes_of(const gguf *self, const dsc_encoding *encoding, uin
 static disco_status place(const gguf *self, uint64_t offset, disco_weights_tensor *view) {
   const uint64_t file_bytes = self->cursor.source->bytes;
   uint64_t end;
-  if (offset % self->alignment != 0)
+  if (offset % self->part.alignment != 0)
     return refuse(self, "its offset %llu is not a multiple of the alignment, %llu", (unsigned long long)offset,
-                  (unsigned long long)self->alignment);
+                  (unsigned long long)self->part.alignment);
   if (__builtin_add_overflow(self->data, offset, &view->offset) ||
       __builtin_add_overflow(view->offset, view->bytes, &end) || end > file_bytes)
-    return refuse(self, "it has %llu bytes at offset %llu behind byte %llu of the file, which has %llu",
+    return refuse(self,
+                  "it has %llu bytes at offset %llu behind byte %llu of the file, which has only %llu: was it cut?",
                   (unsigned long long)view->bytes, (unsigned long long)offset, (unsigned long long)self->data,
                   (unsigned long long)file_bytes);
   return DISCO_OK;
@@ -335,6 +365,21 @@ static disco_status read_tensor(gguf *self, uint64_t index) {
   return status == DISCO_OK ? dsc_model_add_tensor(self->model, self->file, encoding, &view) : status;
 }
 
+static uint64_t align(uint64_t offset, uint64_t alignment) { return (offset + alignment - 1) / alignment * alignment; }
+
+/* Behind the list of tensors. A file aligns its bytes as it says itself, and some writers as the first of its model
+ * says, without saying so again. */
+static disco_status find_data(gguf *self) {
+  self->data = align(self->cursor.at, self->part.alignment);
+  if (self->first == NULL || self->data == align(self->cursor.at, self->first->alignment)) return DISCO_OK;
+  (void)snprintf(self->what, sizeof(self->what), "all of it");
+  self->begin = 0;
+  return refuse(self,
+                "general.alignment is %llu in this file and %llu in the first of the model, so it is not clear where "
+                "its data begin; join the files (llama-gguf-split --merge)",
+                (unsigned long long)self->part.alignment, (unsigned long long)self->first->alignment);
+}
+
 /* Once to see where the list ends, which says where bytes begin; and once more. */
 static disco_status read_tensors(gguf *self, uint64_t count) {
   const uint64_t first = self->cursor.at;
@@ -344,8 +389,8 @@ static disco_status read_tensors(gguf *self, uint64_t count) {
     uint32_t ndim;
     status = take_tensor(self, i, &ndim, &rest);
   }
+  if (status == DISCO_OK && count > 0) status = find_data(self);
   if (status != DISCO_OK) return status;
-  self->data = (self->cursor.at + self->alignment - 1) / self->alignment * self->alignment;
   dsc_cursor_seek(&self->cursor, first);
   for (uint64_t i = 0; status == DISCO_OK && i < count; i++) status = read_tensor(self, i);
   return status;
@@ -382,14 +427,17 @@ static disco_status read_all(gguf *self) {
   return status == DISCO_OK ? read_tensors(self, num_tensors) : status;
 }
 
-disco_status dsc_gguf_read(const dsc_source *source, int32_t file, disco_weights *model) {
+disco_status dsc_gguf_read_part(const dsc_source *source, int32_t file, const dsc_gguf_part *first,
+                                disco_weights *model, dsc_gguf_part *ret_part) {
   gguf *self = dsc_alloc(sizeof(*self), "reading a GGUF file");
   if (self == NULL) return DISCO_MEMORY;
   self->model = model;
   self->file = file;
-  self->alignment = DEFAULT_ALIGNMENT;
+  self->first = first;
+  self->part = (dsc_gguf_part){.number = -1, .tensors = -1, .alignment = DEFAULT_ALIGNMENT};
   dsc_cursor_init(&self->cursor, source, DSC_WEIGHTS_MAX_HEADER, READ_SIZE);
   disco_status status = read_all(self);
+  if (status == DISCO_OK) *ret_part = self->part;
   dsc_cursor_fini(&self->cursor);
   dsc_json_text_fini(&self->text);
   free(self);

@@ -350,7 +350,7 @@ static void alignments(void **state) {
   }
   head(3, 0, 1);
   entry("general.alignment", U64, 32, 8);
-  refused("metadata \"general.alignment\", bytes [24, 53): its value has type 10, not uint32 (4)");
+  refused("metadata \"general.alignment\", bytes [24, 53) of the header: its value has type 10, not uint32 (4)");
   head(3, 0, 1);
   key("general.alignment", ARRAY), array(U32, 1), number(32, 4);
   refused("not uint32");
@@ -366,7 +366,7 @@ static void alignments(void **state) {
 static void heads(void **state) {
   (void)state;
   made.size = 0;
-  refused("4 more bytes belong to it, but the file ends after 0");
+  refused("4 more bytes belong to it, but the file ends after 0: was it cut?");
   head(3, 0, 0);
   made.bytes[3] = 'L';
   refused("they are not \"GGUF\"");
@@ -402,10 +402,10 @@ static void counts(void **state) {
   }
   /* within the limits, but more than there is */
   head(3, 1 << 20, 0);
-  refused("1048576 tensors take at least 26214400 bytes, but there are 0 more");
+  refused("1048576 tensors take at least 26214400 bytes, but there are 0 more: was it cut?");
   head(3, 0, 3);
   data(41);
-  refused("3 metadata entries take at least 42 bytes, but there are 41 more");
+  refused("3 metadata entries take at least 42 bytes, but there are 41 more: was it cut?");
   static const struct {
     uint32_t type;
     int bytes;
@@ -418,7 +418,8 @@ static void counts(void **state) {
   }
   head(3, 0, 1);
   key("a", STRING), number(10, 8), data(9);
-  refused("metadata \"a\", bytes [24, 45): 10 more bytes belong to it, but the file ends after 9");
+  refused("metadata \"a\", bytes [24, 45) of the header: 10 more bytes belong to it, but the file ends after 9: was it "
+          "cut?");
 }
 
 static void values(void **state) {
@@ -434,7 +435,7 @@ static void values(void **state) {
   refused("type 13");
   head(3, 0, 1);
   entry("a", BOOL, 2, 1);
-  refused("metadata \"a\", bytes [24, 38): a bool is 2, neither 0 nor 1");
+  refused("metadata \"a\", bytes [24, 38) of the header: a bool is 2, neither 0 nor 1");
   head(3, 0, 1);
   key("a", ARRAY), array(BOOL, 2), number(0, 1), number(255, 1);
   refused("a bool is 255");
@@ -455,10 +456,10 @@ static void names(void **state) {
   memset(long_name, 'n', 4097);
   head(3, 0, 1);
   entry("", U8, 0, 8);
-  refused("metadata entry 0, bytes [24, 32): its name is empty");
+  refused("metadata entry 0, bytes [24, 32) of the header: its name is empty");
   head(3, 0, 1);
   entry("\xc3(", U8, 0, 1);
-  refused("metadata entry 0, bytes [24, 34): its name is not UTF-8");
+  refused("metadata entry 0, bytes [24, 34) of the header: its name is not UTF-8");
   head(3, 0, 1);
   number(3, 8), put("a\0b", 3), number(U8, 4), number(0, 1);
   refused("there is a NUL in its name");
@@ -482,7 +483,7 @@ static void names(void **state) {
   head(3, 1, 0);
   tensor("\xff", 0, NULL, 0, 0);
   data(64);
-  refused("tensor 0, bytes [24, 33): its name is not UTF-8");
+  refused("tensor 0, bytes [24, 33) of the header: its name is not UTF-8");
   head(3, 2, 0);
   tensor("twice", 0, NULL, 24, 0);
   tensor("twice", 0, NULL, 24, 32);
@@ -524,8 +525,11 @@ static void shapes(void **state) {
 
 static void places(void **state) {
   (void)state;
-  one_tensor(1, (const uint64_t[]){1}, 24, 1024, "it has 1 bytes at offset 1024 behind byte 64 of the file");
-  one_tensor(1, (const uint64_t[]){33}, 24, 992, "which has 1088");
+  one_tensor(
+      1, (const uint64_t[]){1}, 24, 1024,
+      "tensor \"w\", bytes [24, 57) of the header: it has 1 bytes at offset 1024 behind byte 64 of the file, which has "
+      "only 1088: was it cut?");
+  one_tensor(1, (const uint64_t[]){33}, 24, 992, "which has only 1088");
   one_tensor(1, (const uint64_t[]){1}, 24, 1ull << 63, "at offset 9223372036854775808");
   one_tensor(1, (const uint64_t[]){1}, 24, UINT64_MAX - 31, "at offset 18446744073709551584");
   one_tensor(1, (const uint64_t[]){INT64_MAX}, 24, UINT64_MAX - 31, "at offset");

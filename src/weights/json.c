@@ -206,10 +206,10 @@ disco_status dsc_json_words(const char *what, json_t *object, const char *const 
   return DISCO_OK;
 }
 
-disco_status dsc_json_metadata(disco_weights *model, const char *key, const json_t *value) {
+disco_status dsc_json_metadata(disco_weights *model, const char *path, const char *key, const json_t *value) {
   char *text = DSC_ALLOCATION_FAILS() ? NULL : json_dumps(value, JSON_ENCODE_ANY);
-  if (text == NULL) return dsc_fail(DISCO_MEMORY, "no memory for the metadata of a model");
-  disco_status status = dsc_model_add_metadata(model, key, text);
+  if (text == NULL) return dsc_fail(DISCO_MEMORY, "no memory for the metadata of %s", path);
+  disco_status status = dsc_model_add_metadata(model, path, key, text);
   free(text);
   return status;
 }

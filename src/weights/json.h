@@ -30,9 +30,11 @@ disco_status dsc_json_words(const char *what, json_t *object, const char *const 
 disco_status dsc_json_flag(const char *what, const json_t *object, const char *name, bool *ret_value);
 
 /* Metadata whose value is this JSON. DISCO_VALUE as dsc_model_add_metadata() says. */
-disco_status dsc_json_metadata(disco_weights *model, const char *key, const json_t *value);
+disco_status dsc_json_metadata(disco_weights *model, const char *path, const char *key, const json_t *value);
 
-/* The readers of model.h with the source parsed already. Neither keeps anything of it. */
+/* Readers of JSON that names other files: siblings of source->path. Sizes are compared with what it says; headers of
+ * the safetensors files that an index names are read, and every tensor must be where the index says. `json` is what the
+ * source has; nothing of it is kept. */
 disco_status dsc_safetensors_index_fill(const dsc_source *source, const json_t *json, disco_weights *model);
 disco_status dsc_tensor_cache_fill(const dsc_source *source, const json_t *json, disco_weights *model);
 

@@ -222,8 +222,8 @@ static void metadata_as_text(void **state) {
   disco_weights *model = NULL;
   json_t *json = parsed("{\"a\": [1, 2.5, \"x\\\"\\n\", null], \"b\": {\"c\": true}}");
   assert_int_equal(dsc_model_create("test", &model), DISCO_OK);
-  assert_int_equal(dsc_json_metadata(model, "a", json_object_get(json, "a")), DISCO_OK);
-  assert_int_equal(dsc_json_metadata(model, "b", json_object_get(json, "b")), DISCO_OK);
+  assert_int_equal(dsc_json_metadata(model, "a.json", "a", json_object_get(json, "a")), DISCO_OK);
+  assert_int_equal(dsc_json_metadata(model, "a.json", "b", json_object_get(json, "b")), DISCO_OK);
   json_decref(json);
   assert_string_equal(dsc_model_metadata(model, "a"), "[1, 2.5, \"x\\\"\\n\", null]");
   assert_string_equal(dsc_model_metadata(model, "b"), "{\"c\": true}");

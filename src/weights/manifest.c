@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "weights/json.h"
 #include "weights/names.h"
+#include "weights/source.h"
 
 static const char algorithm[] = "xxh3-64";
 enum { HASH_DIGITS = 16 };
@@ -91,7 +92,7 @@ static disco_status check_hashes(const char *what, const char *tensor, const jso
   return DISCO_OK;
 }
 
-static disco_status read_manifest(const char *what, json_t *json, disco_manifest **ret_manifest) {
+static disco_status parse(const char *what, json_t *json, disco_manifest **ret_manifest) {
   static const char *const words[] = {"algorithm", "workers", "tensors", NULL};
   const char *name;
   char print[DSC_NAME_PRINT_BYTES];
@@ -113,30 +114,30 @@ static disco_status read_manifest(const char *what, json_t *json, disco_manifest
   return manifest_of(what, (int32_t)num_workers, tensors, ret_manifest);
 }
 
-disco_status dsc_manifest_parse(const char *what, const char *json, size_t bytes, disco_manifest **ret_manifest) {
-  json_t *parsed = NULL;
-  disco_status status = dsc_json_parse(what, json, bytes, &parsed);
-  if (status != DISCO_OK) return status;
-  status = read_manifest(what, parsed, ret_manifest);
-  json_decref(parsed);
-  return status;
-}
-
-disco_status dsc_manifest_open(const char *path, disco_manifest **ret_manifest) {
+disco_status dsc_manifest_read(const dsc_source *source, disco_manifest **ret_manifest) {
   json_t *json = NULL;
   dsc_text what = DSC_TEXT_INIT;
-  disco_status status = dsc_json_open(path, &json);
+  disco_status status = dsc_json_read(source, &json);
   if (status != DISCO_OK) return status;
-  dsc_text_add(&what, "manifest %s", path);
-  status = read_manifest(what.data != NULL ? what.data : "the manifest", json, ret_manifest);
+  dsc_text_add(&what, "manifest %s", source->path);
+  status = parse(what.data != NULL ? what.data : "the manifest", json, ret_manifest);
   json_decref(json);
   dsc_text_fini(&what);
   return status;
 }
 
+disco_status dsc_manifest_open(const char *path, disco_manifest **ret_manifest) {
+  dsc_file_source file;
+  disco_status status = dsc_file_source_open(path, &file);
+  if (status != DISCO_OK) return status;
+  status = dsc_manifest_read(&file.source, ret_manifest);
+  dsc_file_source_close(&file);
+  return status;
+}
+
 /* ---- Checking ---- */
 
-disco_status dsc_manifest_find(const disco_manifest *manifest, const char *tensor, int32_t worker, uint64_t *ret_hash) {
+static disco_status find(const disco_manifest *manifest, const char *tensor, int32_t worker, uint64_t *ret_hash) {
   char print[DSC_NAME_PRINT_BYTES];
   if (worker < 0 || worker >= manifest->num_workers)
     return dsc_fail(DISCO_VALUE, "%s is for %d workers; there is no worker %d", manifest->what, manifest->num_workers,
@@ -161,7 +162,7 @@ disco_status dsc_manifest_check(const disco_manifest *manifest, const disco_weig
   if (shard->is_skipped) return DISCO_OK;
   const dsc_weight *weight = dsc_model_weight(weights, shard->tensor);
   if (weight == NULL) return dsc_fail(DISCO_VALUE, "there is no tensor %lld in the model", (long long)shard->tensor);
-  disco_status status = dsc_manifest_find(manifest, weight->view.name, worker, &expected);
+  disco_status status = find(manifest, weight->view.name, worker, &expected);
   if (status != DISCO_OK) return status;
   const uint64_t found = dsc_weights_hash(memory, shard->bytes);
   if (found == expected) return DISCO_OK;
@@ -219,7 +220,8 @@ static disco_status check_complete(const disco_manifest *manifest) {
   return DISCO_OK;
 }
 
-disco_status dsc_manifest_print(const disco_manifest *manifest, char **ret_json) {
+/* As JSON text, which the caller frees. */
+static disco_status text_of(const disco_manifest *manifest, char **ret_json) {
   disco_status status = check_complete(manifest);
   if (status != DISCO_OK) return status;
   json_t *json = json_pack("{s:s, s:i, s:O}", "algorithm", algorithm, "workers", manifest->num_workers, "tensors",
@@ -239,7 +241,7 @@ disco_status dsc_manifest_print(const disco_manifest *manifest, char **ret_json)
 
 disco_status dsc_manifest_write(const disco_manifest *manifest, const char *path) {
   char *text = NULL;
-  disco_status status = dsc_manifest_print(manifest, &text);
+  disco_status status = text_of(manifest, &text);
   if (status != DISCO_OK) return status;
   /* Not beside it and renamed: the path may be a device, /dev/stdout. Half a manifest is refused when it is opened. */
   FILE *file = fopen(path, "we");

@@ -163,6 +163,14 @@ static disco_status sibling_path(const char *path, const char *name, dsc_text *r
                                    : dsc_fail(DISCO_MEMORY, "no memory for the path of a file beside %s", path);
 }
 
+/* Who needs the file, in front of why it cannot be opened. */
+static disco_status about_sibling(const char *path, const char *name, disco_status status) {
+  char print[DSC_NAME_PRINT_BYTES];
+  const dsc_error *error = dsc_thread_error();
+  if (error == NULL || error->message == NULL) return status;
+  return dsc_fail(status, "%s needs the file %s: %s", path, dsc_name_print(name, print), error->message);
+}
+
 disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const char *name, int32_t *ret_file) {
   dsc_text sibling = DSC_TEXT_INIT;
   disco_status status = sibling_path(path, name, &sibling);
@@ -175,6 +183,8 @@ disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const
     if ((status = dsc_file_open(sibling.data, &file)) == DISCO_OK) {
       status = dsc_model_add_file(model, sibling.data, file.bytes, ret_file);
       dsc_file_close(&file);
+    } else {
+      status = about_sibling(path, name, status);
     }
   }
   dsc_text_fini(&sibling);
@@ -327,14 +337,13 @@ static bool is_printable(const char *name) {
   return true;
 }
 
-disco_status dsc_model_foreign_encoding(disco_weights *model, const char *name, const dsc_encoding **ret_encoding) {
+disco_status dsc_model_foreign_encoding(disco_weights *model, const char *path, const char *name,
+                                        const dsc_encoding **ret_encoding) {
   char print[DSC_NAME_PRINT_BYTES];
-  if (*name == 0 || strlen(name) > MAX_ENCODING || !is_printable(name)) {
-    const model_file *file = file_at(model, 0);
+  if (*name == 0 || strlen(name) > MAX_ENCODING || !is_printable(name))
     return dsc_fail(DISCO_VALUE,
-                    "%s: %s is no name of an encoding: it has %zu bytes; 1 to %d of printable ASCII are taken",
-                    file != NULL ? file->path : "a model", dsc_name_print(name, print), strlen(name), MAX_ENCODING);
-  }
+                    "%s: %s is no name of an encoding: it has %zu bytes; 1 to %d of printable ASCII are taken", path,
+                    dsc_name_print(name, print), strlen(name), MAX_ENCODING);
   dsc_encoding *encoding = take(model, sizeof(*encoding), "an encoding");
   const char *copy = keep(model, name, "an encoding");
   if (encoding == NULL || copy == NULL) return DISCO_MEMORY;
@@ -358,10 +367,8 @@ const char *dsc_model_format(const disco_weights *model) { return model->format;
 
 /* ---- Metadata ---- */
 
-disco_status dsc_model_add_metadata(disco_weights *model, const char *key, const char *json) {
+disco_status dsc_model_add_metadata(disco_weights *model, const char *path, const char *key, const char *json) {
   char print[DSC_NAME_PRINT_BYTES];
-  const model_file *file = file_at(model, 0);
-  const char *path = file != NULL ? file->path : "a model";
   const size_t length = strlen(key);
   (void)dsc_name_print(key, print);
   if (length > DSC_WEIGHTS_MAX_NAME)

@@ -3,7 +3,7 @@
  *
  *   source   bytes to parse: a file, or memory (tests and fuzzers)
  *   model    what was found
- *   readers  safetensors.c, gguf.c, tensor_cache.c: source -> model
+ *   readers  safetensors.c, gguf.c and gguf_split.c, tensor_cache.c: source -> model
  *   plan, shard_read   who gets what, and reading it */
 #ifndef DSC_WEIGHTS_MODEL_H
 #define DSC_WEIGHTS_MODEL_H
@@ -64,21 +64,24 @@ typedef struct {
  * file, tensor, byte range and rule. */
 disco_status dsc_model_add_tensor(disco_weights *model, int32_t file, const dsc_encoding *encoding,
                                   const disco_weights_tensor *view);
-/* `json`: the value as JSON text. DISCO_VALUE for a name that is there already or too many. Copies both. */
-disco_status dsc_model_add_metadata(disco_weights *model, const char *key, const char *json);
+/* `json`: the value as JSON text; `path`: of the file that has it, for sentences. DISCO_VALUE for a name that is there
+ * already or too many. Copies key and value. */
+disco_status dsc_model_add_metadata(disco_weights *model, const char *path, const char *key, const char *json);
 /* A file with tensors. `bytes`: its size as found when it was opened. Returns its index; the same path twice gives the
  * same. DISCO_VALUE past the limit. */
 disco_status dsc_model_add_file(disco_weights *model, const char *path, uint64_t bytes, int32_t *ret_file);
 /* A file beside `path` by a name that the file at `path` gave: opened to learn its size, added. DISCO_VALUE for a name
- * that is empty, absolute, or has a part ".." (a hostile index must not name other files), DISCO_RUNTIME. */
+ * that is empty, absolute, or has a part ".." (a hostile index must not name other files), DISCO_RUNTIME when it cannot
+ * be opened; both name `path`. */
 disco_status dsc_model_add_sibling(disco_weights *model, const char *path, const char *name, int32_t *ret_file);
 /* The same without opening it: it is believed to have so many bytes. */
 disco_status dsc_model_claim_sibling(disco_weights *model, const char *path, const char *name, uint64_t bytes,
                                      int32_t *ret_file);
 
-/* An encoding that no table has, for tensors that can be listed only. Its blocks have 0 bytes: the size of such a
- * tensor is not compared with its shape. Lives as long as the model. */
-disco_status dsc_model_foreign_encoding(disco_weights *model, const char *name, const dsc_encoding **ret_encoding);
+/* An encoding that no table has, of a tensor that can be listed only; `path`: of the file that names it. Its blocks
+ * have 0 bytes: the size of such a tensor is not compared with its shape. Lives as long as the model. */
+disco_status dsc_model_foreign_encoding(disco_weights *model, const char *path, const char *name,
+                                        const dsc_encoding **ret_encoding);
 
 /* After the last tensor: checks that no two tensors of a file overlap, unless `may_overlap`. */
 disco_status dsc_model_seal(disco_weights *model, bool may_overlap);
@@ -88,6 +91,8 @@ void dsc_model_destroy(disco_weights *model); /* NULL allowed */
 
 /* What disco/weights.h says of the functions of these names. */
 disco_status dsc_model_open(const char *path, disco_weights **ret_model);
+/* The same of what a source has instead of a file. The files that it names lie beside source->path. */
+disco_status dsc_model_read(const dsc_source *source, disco_weights **ret_model);
 const char *dsc_model_format(const disco_weights *model);
 int64_t dsc_model_count(const disco_weights *model);
 int64_t dsc_model_find(const disco_weights *model, const char *name);
@@ -105,13 +110,10 @@ const char *dsc_model_file(const disco_weights *model, int32_t file, uint64_t *r
 bool dsc_is_gguf(const void *first, size_t bytes);
 /* The source is the file with index `file` of the model. */
 disco_status dsc_safetensors_read(const dsc_source *source, int32_t file, disco_weights *model);
+/* Where it is the first of several, with the others, which lie beside source->path. */
 disco_status dsc_gguf_read(const dsc_source *source, int32_t file, disco_weights *model);
-/* JSON that names other files: siblings of source->path. The siblings' sizes are checked; headers of the safetensors
- * files an index names are read, and every tensor must be where the index says. */
-disco_status dsc_safetensors_index_read(const dsc_source *source, disco_weights *model);
-disco_status dsc_tensor_cache_read(const dsc_source *source, disco_weights *model);
-/* The same without a look at the siblings, which need not be there: their sizes are believed, and are to be compared
- * before a tensor is read. */
+/* A tensor cache, without a look at the files that it names, which need not be there: their sizes are believed, and are
+ * to be compared before a tensor is read. */
 disco_status dsc_tensor_cache_list(const dsc_source *source, disco_weights *model);
 
 /* The encodings of each format; NULL for a name or number that it does not have. A GGUF type that we know the size of

@@ -166,13 +166,15 @@ static void foreign_encodings_are_listed(void **state) {
   disco_weights *model = new_model(100);
   const dsc_encoding *encoding = NULL;
   char name[] = "F3_E1";
-  assert_int_equal(dsc_model_foreign_encoding(model, name, &encoding), DISCO_OK);
+  assert_int_equal(dsc_model_foreign_encoding(model, "/m/a.bin", name, &encoding), DISCO_OK);
   memset(name, 'x', sizeof(name) - 1);
   assert_int_equal(add(model, encoding, "t", 1, (int64_t[]){1000}, 0, 77), DISCO_OK);
   const dsc_weight *weight = dsc_model_weight(model, 0);
   assert_string_equal(weight->view.encoding, "F3_E1");
   assert_int_equal(weight->view.dtype.bits, 0);
   assert_int_equal(add(model, encoding, "u", 1, (int64_t[]){1000}, 50, 77), DISCO_VALUE);
+  assert_int_equal(dsc_model_foreign_encoding(model, "/m/b.bin", "F 3", &encoding), DISCO_VALUE);
+  expect_says("/m/b.bin: \"F 3\" is no name of an encoding");
   dsc_model_destroy(model);
 }
 
@@ -183,7 +185,7 @@ static void metadata_is_found(void **state) {
   for (int i = 0; i < 100; i++) {
     (void)snprintf(key, sizeof(key), "key %d", i);
     (void)snprintf(json, sizeof(json), "[%d]", i);
-    assert_int_equal(dsc_model_add_metadata(model, key, json), DISCO_OK);
+    assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", key, json), DISCO_OK);
   }
   assert_int_equal(dsc_model_num_metadata(model), 100);
   const char *found = NULL, *value = NULL;
@@ -194,16 +196,18 @@ static void metadata_is_found(void **state) {
   assert_false(dsc_model_metadata_at(model, -1, &found, &value));
   assert_string_equal(dsc_model_metadata(model, "key 7"), "[7]");
   assert_null(dsc_model_metadata(model, "key"));
-  assert_int_equal(dsc_model_add_metadata(model, "key 7", "1"), DISCO_VALUE);
+  assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", "key 7", "1"), DISCO_VALUE);
   expect_says("\"key 7\" of /m/a.bin is there twice");
-  assert_int_equal(dsc_model_add_metadata(model, "\xff", "1"), DISCO_VALUE);
+  assert_int_equal(dsc_model_add_metadata(model, "/m/index.json", "key 8", "1"), DISCO_VALUE);
+  expect_says("\"key 8\" of /m/index.json is there twice");
+  assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", "\xff", "1"), DISCO_VALUE);
   memset(long_key, 'k', sizeof(long_key) - 1);
-  assert_int_equal(dsc_model_add_metadata(model, long_key, "1"), DISCO_VALUE);
+  assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", long_key, "1"), DISCO_VALUE);
   for (int i = 100; i < DSC_WEIGHTS_MAX_METADATA; i++) {
     (void)snprintf(key, sizeof(key), "key %d", i);
-    assert_int_equal(dsc_model_add_metadata(model, key, "0"), DISCO_OK);
+    assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", key, "0"), DISCO_OK);
   }
-  assert_int_equal(dsc_model_add_metadata(model, "more", "1"), DISCO_VALUE);
+  assert_int_equal(dsc_model_add_metadata(model, "/m/a.bin", "more", "1"), DISCO_VALUE);
   expect_says("one more than the 65536");
   dsc_model_destroy(model);
 }
@@ -265,8 +269,9 @@ static void siblings_stay_beside(void **state) {
     expect_says("names a file");
   }
   assert_int_equal(dsc_model_add_sibling(model, index, "missing", &file), DISCO_RUNTIME);
-  expect_says("missing");
+  expect_says("index.json needs the file \"missing\": cannot open ");
   assert_int_equal(dsc_model_add_sibling(model, index, "in", &file), DISCO_VALUE);
+  expect_says("index.json needs the file \"in\": ");
   expect_says("is a folder");
   dsc_model_destroy(model);
   assert_int_equal(unlink(inner_file), 0);
@@ -282,12 +287,12 @@ static disco_status build(void) {
   const dsc_encoding *encoding;
   disco_status status = dsc_model_create("test", &model);
   if (status == DISCO_OK) status = dsc_model_add_file(model, "/m/a.bin", 1000, &file);
-  if (status == DISCO_OK) status = dsc_model_foreign_encoding(model, "X", &encoding);
+  if (status == DISCO_OK) status = dsc_model_foreign_encoding(model, "/m/a.bin", "X", &encoding);
   for (int i = 0; status == DISCO_OK && i < 100; i++) {
     char name[200];
     (void)snprintf(name, sizeof(name), "a name of some length, so that more than one chunk is needed: %d", i);
     status = add(model, &plain, name, 1, (int64_t[]){1}, (uint64_t)i * 4, 4);
-    if (status == DISCO_OK) status = dsc_model_add_metadata(model, name, name);
+    if (status == DISCO_OK) status = dsc_model_add_metadata(model, "/m/a.bin", name, name);
   }
   if (status == DISCO_OK) status = dsc_model_seal(model, false);
   dsc_model_destroy(model);

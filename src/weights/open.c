@@ -1,10 +1,11 @@
-/* What a path is: a file by its first bytes, a folder by what lies in it. */
+/* What a source is, by its first bytes, and what a folder is, by what lies in it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
 #include "os/file.h"
 #include "weights/cursor.h"
+#include "weights/gguf.h"
 #include "weights/json.h"
 #include "weights/names.h"
 #include "weights/source.h"
@@ -92,6 +93,7 @@ static disco_status read_binary(const dsc_source *source, bool is_gguf, disco_we
   return is_gguf ? dsc_gguf_read(source, file, *model) : dsc_safetensors_read(source, file, *model);
 }
 
+/* *model is to be destroyed also where it failed. */
 static disco_status read_source(const dsc_source *source, disco_weights **model) {
   beginning first = {.count = source->bytes < FIRST_BYTES ? source->bytes : FIRST_BYTES};
   disco_status status = source->read(source->context, 0, first.bytes, first.count);
@@ -105,19 +107,24 @@ static disco_status read_source(const dsc_source *source, disco_weights **model)
   return refuse_file(source->path, &first);
 }
 
-static disco_status open_file(const char *path, disco_weights **ret_weights) {
-  dsc_file_source source;
+disco_status dsc_model_read(const dsc_source *source, disco_weights **ret_model) {
   disco_weights *model = NULL;
-  disco_status status = dsc_file_source_open(path, &source);
-  if (status != DISCO_OK) return status;
-  status = read_source(&source.source, &model);
+  disco_status status = read_source(source, &model);
   if (status == DISCO_OK) status = dsc_model_seal(model, false);
-  dsc_file_source_close(&source);
   if (status == DISCO_OK) {
-    *ret_weights = model;
+    *ret_model = model;
   } else {
     dsc_model_destroy(model);
   }
+  return status;
+}
+
+static disco_status open_file(const char *path, disco_weights **ret_weights) {
+  dsc_file_source source;
+  disco_status status = dsc_file_source_open(path, &source);
+  if (status != DISCO_OK) return status;
+  status = dsc_model_read(&source.source, ret_weights);
+  dsc_file_source_close(&source);
   return status;
 }
 
@@ -125,7 +132,7 @@ static disco_status open_file(const char *path, disco_weights **ret_weights) {
 
 enum { MAX_LISTED = 12, MAX_CANDIDATE = 256 };
 
-/* What may be meant, by format; of each the best name so far, and how many are as good. */
+/* What may be meant, by format; of each the first of the best names so far, and how many are as good. */
 typedef struct {
   char name[MAX_CANDIDATE];
   int rank, count;
@@ -133,9 +140,11 @@ typedef struct {
 
 typedef struct {
   candidate safetensors, gguf, cache;
-  dsc_text listed; /* every name that has to do with weights, some of them */
-  int num_listed;
+  char listed[MAX_LISTED][MAX_CANDIDATE]; /* the first names, in order, that have to do with weights */
+  int num_listed;                         /* also those that are not among the first */
 } folder;
+
+static void copy_name(char to[MAX_CANDIDATE], const char *name) { (void)snprintf(to, MAX_CANDIDATE, "%s", name); }
 
 /* A better (lower) rank replaces what was found. */
 static void offer(candidate *self, int rank, const char *name) {
@@ -144,12 +153,29 @@ static void offer(candidate *self, int rank, const char *name) {
     self->count = 0;
     self->rank = rank;
   }
-  if (self->count++ == 0) (void)snprintf(self->name, sizeof(self->name), "%s", name);
+  if (self->count++ == 0 || strcmp(name, self->name) < 0) copy_name(self->name, name);
+}
+
+/* Of a model in several files the first stands for all. Where it is missing another one does, and says so. */
+static void offer_gguf(candidate *self, const char *name) {
+  int64_t number, count;
+  size_t stem;
+  const bool is_later = dsc_gguf_is_part_name(name, &number, &count, &stem) && number > 0;
+  offer(self, is_later ? 1 : 0, name);
+  if (self->rank == 1) self->count = 1;
+}
+
+static void list(folder *self, const char *name) {
+  int at = self->num_listed < MAX_LISTED ? self->num_listed : MAX_LISTED;
+  while (at > 0 && strcmp(name, self->listed[at - 1]) < 0) at--;
+  self->num_listed++;
+  if (at == MAX_LISTED) return;
+  memmove(self->listed[at + 1], self->listed[at], (size_t)(MAX_LISTED - 1 - at) * MAX_CANDIDATE);
+  copy_name(self->listed[at], name);
 }
 
 static bool visit(void *context, const char *name) {
   folder *self = context;
-  char print[DSC_NAME_PRINT_BYTES];
   bool is_known = true;
   if (strlen(name) >= MAX_CANDIDATE) return true;
   if (strcmp(name, "tensor-cache.json") == 0) {
@@ -165,13 +191,21 @@ static bool visit(void *context, const char *name) {
   } else if (ends_with(name, ".safetensors")) {
     offer(&self->safetensors, 3, name);
   } else if (ends_with(name, ".gguf")) {
-    offer(&self->gguf, 0, name);
+    offer_gguf(&self->gguf, name);
   } else {
     is_known = ends_with(name, ".json") || ends_with(name, ".bin") || ends_with(name, ".pt") || ends_with(name, ".pth");
   }
-  if (is_known && self->num_listed++ < MAX_LISTED)
-    dsc_text_add(&self->listed, "%s%s", self->listed.size > 0 ? ", " : "", dsc_name_print(name, print));
+  if (is_known) list(self, name);
   return true;
+}
+
+/* The end of a sentence about a folder. */
+static void tell_listed(const folder *self, dsc_text *text) {
+  char print[DSC_NAME_PRINT_BYTES];
+  for (int i = 0; i < self->num_listed && i < MAX_LISTED; i++)
+    dsc_text_add(text, "%s%s", i > 0 ? ", " : "", dsc_name_print(self->listed[i], print));
+  if (self->num_listed > MAX_LISTED) dsc_text_add(text, ", ... (%d in all)", self->num_listed);
+  if (self->num_listed == 0) dsc_text_add(text, "nothing of the kind");
 }
 
 static disco_status choose(const char *path, const folder *self, const char **ret_name) {
@@ -186,15 +220,19 @@ static disco_status choose(const char *path, const folder *self, const char **re
     *ret_name = chosen->name;
     return DISCO_OK;
   }
-  const char *more = self->num_listed > MAX_LISTED ? ", ..." : "";
-  const char *listed = self->listed.data != NULL ? self->listed.data : "nothing of the kind";
-  if (count == 0)
-    return dsc_fail(DISCO_VALUE,
-                    "the folder %s has no weights: tensor-cache.json, ndarray-cache.json, "
-                    "model.safetensors.index.json, model.safetensors, or one *.safetensors or *.gguf; it has %s%s",
-                    path, listed, more);
-  return dsc_fail(DISCO_VALUE, "the folder %s has more than one model: open one of its files by name; it has %s%s",
-                  path, listed, more);
+  dsc_text listed = DSC_TEXT_INIT;
+  tell_listed(self, &listed);
+  const char *has = listed.data != NULL ? listed.data : "some files";
+  disco_status status =
+      count == 0
+          ? dsc_fail(DISCO_VALUE,
+                     "the folder %s has no weights: tensor-cache.json, ndarray-cache.json, "
+                     "model.safetensors.index.json, model.safetensors, or one *.safetensors or *.gguf; it has %s",
+                     path, has)
+          : dsc_fail(DISCO_VALUE, "the folder %s has more than one model: open one of its files by name; it has %s",
+                     path, has);
+  dsc_text_fini(&listed);
+  return status;
 }
 
 static disco_status open_folder(const char *path, disco_weights **ret_weights) {
@@ -209,7 +247,6 @@ static disco_status open_folder(const char *path, disco_weights **ret_weights) {
                                : dsc_fail(DISCO_MEMORY, "no memory for the path of a file in %s", path);
     dsc_text_fini(&file);
   }
-  dsc_text_fini(&self.listed);
   return status;
 }
 

@@ -181,7 +181,47 @@ static void folders_by_what_lies_in_them(void **state) {
   expect_opens("", "gguf", 0);
   put("b.gguf", gguf);
   expect_refused("", DISCO_VALUE, "more than one model");
-  expect_says("\"b.gguf\"");
+  expect_says("it has \"a.gguf\", \"b.gguf\"");
+}
+
+/* In order, whatever order the folder has; of many the first. */
+static void a_folder_is_listed_in_order(void **state) {
+  (void)state;
+  static const char order[] = "qcxbmzapekdwnt"; /* 14 */
+  char name[] = "?.bin";
+  empty_folder();
+  for (int i = 0; i < 14; i++) {
+    name[0] = order[i];
+    put(name, gguf);
+  }
+  put("config.json", cache);
+  expect_refused("", DISCO_VALUE, "it has \"a.bin\", \"b.bin\", \"c.bin\", \"config.json\", \"d.bin\", \"e.bin\", ");
+  expect_says("\"k.bin\", \"m.bin\", \"n.bin\", \"p.bin\", \"q.bin\", \"t.bin\", ... (15 in all)");
+  for (int i = 0; i < 14; i++) {
+    name[0] = order[i];
+    assert_int_equal(unlink(path_of(name)), 0);
+  }
+}
+
+/* Sentences about what stands in a file say which file that is. */
+static void metadata_that_is_refused(void **state) {
+  (void)state;
+  empty_folder();
+  static char json[5100], key[5000];
+  memset(key, 'k', sizeof(key) - 1);
+  static const char *const around[] = {"{\"weight_map\": {}, \"metadata\": {\"%s\": 1}}",
+                                       "{\"records\": [], \"metadata\": {\"%s\": 1}}"};
+  for (size_t i = 0; i < COUNT(around); i++) {
+    (void)snprintf(json, sizeof(json), around[i], key);
+    put("it", (content){json, strlen(json)});
+    expect_refused("it", DISCO_VALUE, "/it: its name has 4999 bytes, the limit is 4096");
+  }
+  put("it",
+      (content)CONTENT("{\"records\": [{\"dataPath\": \"part.safetensors\", \"format\": \"raw-shard\", \"nbytes\": "
+                       "61, \"records\": [{\"name\": \"t\", \"shape\": [1], \"dtype\": \"int 8\", \"format\": "
+                       "\"raw\", \"nbytes\": 1, \"byteOffset\": 0}]}]}"));
+  put("part.safetensors", one_tensor);
+  expect_refused("it", DISCO_VALUE, "/it: \"int 8/raw\" is no name of an encoding");
 }
 
 static void an_open_file_without_memory(void **state) {
@@ -211,6 +251,8 @@ int main(void) {
       cmocka_unit_test(files_by_content),
       cmocka_unit_test(what_is_no_model),
       cmocka_unit_test(folders_by_what_lies_in_them),
+      cmocka_unit_test(a_folder_is_listed_in_order),
+      cmocka_unit_test(metadata_that_is_refused),
       cmocka_unit_test(an_open_file_without_memory),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -75,7 +75,7 @@ static disco_status pack_rows(reader *self, const entry *tensor, const disco_wei
       return refuse(self, tensor, "too many elements");
   if (total % 8 != 0) return refuse(self, tensor, "its elements do not fill whole bytes");
   if (total / 8 != view->bytes) return refuse(self, tensor, "its shape takes another number of bytes");
-  return dsc_model_foreign_encoding(self->model, (*encoding)->name, encoding);
+  return dsc_model_foreign_encoding(self->model, self->source->path, (*encoding)->name, encoding);
 }
 
 static disco_status add_tensor(reader *self, const char *what, const entry *tensor) {
@@ -89,7 +89,7 @@ static disco_status add_tensor(reader *self, const char *what, const entry *tens
   if (status != DISCO_OK) return status;
   const dsc_encoding *encoding = dsc_safetensors_encoding(dtype);
   if (encoding == NULL) {
-    status = dsc_model_foreign_encoding(self->model, dtype, &encoding);
+    status = dsc_model_foreign_encoding(self->model, self->source->path, dtype, &encoding);
   } else if (encoding->block_elements > 1) {
     status = pack_rows(self, tensor, &view, &encoding);
   }
@@ -124,7 +124,7 @@ static disco_status check_cover(const reader *self, const entry *tensors, size_t
     if (tensors[i].begin > at) return refuse(self, &tensors[i], "bytes in front of it belong to no tensor");
     if (tensors[i].begin < at) return refuse(self, &tensors[i], "it overlaps the one before it");
     at = tensors[i].end;
-    if (at > data_bytes) return refuse(self, &tensors[i], "the file ends before it does");
+    if (at > data_bytes) return refuse(self, &tensors[i], "the file ends before it does: was it cut?");
   }
   if (at == data_bytes) return DISCO_OK;
   return dsc_fail(DISCO_VALUE, "%s: the last tensor ends after %llu of %llu bytes of data; the rest belongs to none",
@@ -150,7 +150,7 @@ static disco_status add_metadata(const reader *self, const json_t *metadata) {
     dsc_json_text_clear(&text);
     status = dsc_json_text_string(&text, (const uint8_t *)json_string_value(value), json_string_length(value));
     if (status == DISCO_OK) status = dsc_json_text_end(&text);
-    if (status == DISCO_OK) status = dsc_model_add_metadata(self->model, key, text.data);
+    if (status == DISCO_OK) status = dsc_model_add_metadata(self->model, self->source->path, key, text.data);
     if (status != DISCO_OK) break;
   }
   dsc_json_text_fini(&text);
@@ -270,11 +270,11 @@ static disco_status check_all_there(const dsc_source *index, const json_t *weigh
   return DISCO_OK;
 }
 
-static disco_status add_index_metadata(const json_t *json, disco_weights *model) {
+static disco_status add_index_metadata(const char *path, const json_t *json, disco_weights *model) {
   const char *key;
   json_t *value;
   json_object_foreach(json_object_get(json, "metadata"), key, value) {
-    disco_status status = dsc_json_metadata(model, key, value);
+    disco_status status = dsc_json_metadata(model, path, key, value);
     if (status != DISCO_OK) return status;
   }
   return DISCO_OK;
@@ -287,7 +287,7 @@ disco_status dsc_safetensors_index_fill(const dsc_source *source, const json_t *
   const char *name, *called;
   json_t *value;
   int32_t num_files = 0;
-  disco_status status = add_index_metadata(json, model);
+  disco_status status = add_index_metadata(source->path, json, model);
   if (status != DISCO_OK) return status;
   json_object_foreach(weight_map, name, value) {
     char tensor[DSC_NAME_PRINT_BYTES];
@@ -301,13 +301,4 @@ disco_status dsc_safetensors_index_fill(const dsc_source *source, const json_t *
     if ((status = read_sibling(source, weight_map, called, file, model)) != DISCO_OK) return status;
   }
   return check_all_there(source, weight_map, model);
-}
-
-disco_status dsc_safetensors_index_read(const dsc_source *source, disco_weights *model) {
-  json_t *json = NULL;
-  disco_status status = dsc_json_read(source, &json);
-  if (status != DISCO_OK) return status;
-  status = dsc_safetensors_index_fill(source, json, model);
-  json_decref(json);
-  return status;
 }

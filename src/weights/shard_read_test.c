@@ -450,7 +450,7 @@ static void what_can_be_listed_only_is_refused(void **state) {
   int32_t file;
   assert_int_equal(dsc_model_create("test", &model), DISCO_OK);
   assert_int_equal(dsc_model_add_file(model, "/models/a.bin", 100, &file), DISCO_OK);
-  assert_int_equal(dsc_model_foreign_encoding(model, "TQ7", &encoding), DISCO_OK);
+  assert_int_equal(dsc_model_foreign_encoding(model, "/models/a.bin", "TQ7", &encoding), DISCO_OK);
   const int64_t elements = 10;
   const disco_weights_tensor view = {.name = "w", .ndim = 1, .shape = &elements, .bytes = 100};
   assert_int_equal(dsc_model_add_tensor(model, file, encoding, &view), DISCO_OK);

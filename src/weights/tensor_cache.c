@@ -18,8 +18,9 @@ typedef struct {
 static disco_status add_foreign(reader *self, const char *dtype, const char *format, const dsc_encoding **encoding) {
   dsc_text name = DSC_TEXT_INIT;
   dsc_text_add(&name, "%s/%s", dtype, format);
-  disco_status status = name.data != NULL ? dsc_model_foreign_encoding(self->model, name.data, encoding)
-                                          : dsc_fail(DISCO_MEMORY, "no memory for the name of an encoding");
+  disco_status status = name.data != NULL
+                            ? dsc_model_foreign_encoding(self->model, self->source->path, name.data, encoding)
+                            : dsc_fail(DISCO_MEMORY, "no memory for the name of an encoding");
   dsc_text_fini(&name);
   return status;
 }
@@ -89,12 +90,13 @@ static disco_status add_file(reader *self, size_t number, const json_t *record) 
 
 /* ---- All ---- */
 
-static disco_status add_metadata(const json_t *metadata, disco_weights *model) {
-  const char *key;
+static disco_status add_metadata(const reader *self, const json_t *metadata) {
+  const char *key, *path = self->source->path;
   json_t *value;
-  if (!json_is_object(metadata)) return metadata != NULL ? dsc_json_metadata(model, "metadata", metadata) : DISCO_OK;
+  if (metadata == NULL) return DISCO_OK;
+  if (!json_is_object(metadata)) return dsc_json_metadata(self->model, path, "metadata", metadata);
   json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
-    disco_status status = dsc_json_metadata(model, key, value);
+    disco_status status = dsc_json_metadata(self->model, path, key, value);
     if (status != DISCO_OK) return status;
   }
   return DISCO_OK;
@@ -103,7 +105,7 @@ static disco_status add_metadata(const json_t *metadata, disco_weights *model) {
 static disco_status fill(reader *self, const json_t *json) {
   const json_t *files = json_object_get(json, "records");
   if (!json_is_array(files)) return dsc_fail(DISCO_VALUE, "%s has no array \"records\" of files", self->source->path);
-  disco_status status = add_metadata(json_object_get(json, "metadata"), self->model);
+  disco_status status = add_metadata(self, json_object_get(json, "metadata"));
   for (size_t i = 0; status == DISCO_OK && i < json_array_size(files); i++)
     status = add_file(self, i, json_array_get(files, i));
   return status;
@@ -114,20 +116,12 @@ disco_status dsc_tensor_cache_fill(const dsc_source *source, const json_t *json,
   return fill(&self, json);
 }
 
-static disco_status read_source(const dsc_source *source, bool only_listed, disco_weights *model) {
-  reader self = {.source = source, .model = model, .only_listed = only_listed};
+disco_status dsc_tensor_cache_list(const dsc_source *source, disco_weights *model) {
+  reader self = {.source = source, .model = model, .only_listed = true};
   json_t *json = NULL;
   disco_status status = dsc_json_read(source, &json);
   if (status != DISCO_OK) return status;
   status = fill(&self, json);
   json_decref(json);
   return status;
-}
-
-disco_status dsc_tensor_cache_read(const dsc_source *source, disco_weights *model) {
-  return read_source(source, false, model);
-}
-
-disco_status dsc_tensor_cache_list(const dsc_source *source, disco_weights *model) {
-  return read_source(source, true, model);
 }

@@ -6,7 +6,8 @@
 #include "wire/pack.h"
 
 _Static_assert(sizeof(dsc_hello) % 8 == 0 && sizeof(dsc_answer) % 8 == 0 && sizeof(dsc_command_frame) % 8 == 0 &&
-                   sizeof(dsc_done_frame) % 8 == 0 && sizeof(dsc_reply_frame) % 8 == 0,
+                   sizeof(dsc_done_frame) % 8 == 0 && sizeof(dsc_reply_frame) % 8 == 0 &&
+                   sizeof(dsc_progress_frame) % 8 == 0,
                "bodies are multiples of 8 bytes");
 
 const char *dsc_frame_name(uint32_t kind) {

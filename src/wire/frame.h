@@ -10,7 +10,7 @@
 #include "wire/schema.h"
 
 #define DSC_FRAME_MAGIC 0x46637344u /* "DscF" */
-enum { DSC_FRAME_VERSION = 1, DSC_NONCE_BYTES = 16, DSC_REASON_MAX = 256 };
+enum { DSC_FRAME_VERSION = 2, DSC_NONCE_BYTES = 16, DSC_REASON_MAX = 256 };
 
 /* X(name, number, direction, meaning) */
 #define DSC_FRAME_LIST(X)                                                                                       \
@@ -18,7 +18,8 @@ enum { DSC_FRAME_VERSION = 1, DSC_NONCE_BYTES = 16, DSC_REASON_MAX = 256 };
   X(Answer, 2, "to the controller", "who the worker is, and whether it reads the ring or the pipe")             \
   X(Command, 3, "to the worker", "one record, and the bytes of its side file")                                  \
   X(Done, 4, "to the controller", "a command is done: the worker's status line, and its failure if it has one") \
-  X(Reply, 5, "to the controller", "a reply")
+  X(Reply, 5, "to the controller", "a reply")                                                                   \
+  X(Progress, 6, "to the controller", "how far the running function says that it is")
 
 typedef enum {
 #define DSC_FRAME_ENUM(name, number, direction, meaning) DSC_FRAME_##name = number,
@@ -30,7 +31,7 @@ typedef enum {
 #define DSC_FRAME_FIELDS(X)                                                      \
   X(uint64_t, size, "the channel's: bytes of the frame, this word included")     \
   X(uint32_t, magic, "0x46637344")                                               \
-  X(uint16_t, version, "of this protocol: 1")                                    \
+  X(uint16_t, version, "of this protocol: 2")                                    \
   X(uint16_t, kind, "which frame")                                               \
   X(uint64_t, session, "random number of the session")                           \
   X(uint32_t, generation, "counts recoveries; 0 until sessions can be repaired") \
@@ -88,6 +89,12 @@ typedef struct {
   uint32_t reserved;
   uint64_t value_bytes;
 } dsc_reply_frame;
+
+/* head.sequence is the command that runs. */
+typedef struct {
+  dsc_frame head;
+  uint64_t done, total; /* in units of the function's own; total 0: unknown */
+} dsc_progress_frame;
 
 /* Fill the head of a frame. */
 void dsc_frame_begin(dsc_frame *frame, dsc_frame_kind kind, uint64_t size, uint64_t session, int32_t worker,

@@ -21,8 +21,9 @@ static const struct {
              {DSC_FRAME_Answer, sizeof(dsc_answer), "Answer"},
              {DSC_FRAME_Command, sizeof(dsc_command_frame), "Command"},
              {DSC_FRAME_Done, sizeof(dsc_done_frame), "Done"},
-             {DSC_FRAME_Reply, sizeof(dsc_reply_frame), "Reply"}};
-enum { NUM_KINDS = 5 };
+             {DSC_FRAME_Reply, sizeof(dsc_reply_frame), "Reply"},
+             {DSC_FRAME_Progress, sizeof(dsc_progress_frame), "Progress"}};
+enum { NUM_KINDS = 6 };
 
 static disco_status check(const void *bytes, size_t size, dsc_frame_kind kind, size_t least) {
   return dsc_frame_check(bytes, size, kind, least, SESSION, WORKER, "worker 3");
@@ -34,7 +35,7 @@ static void frames_begin_with_their_head(void **state) {
     dsc_frame frame;
     memset(&frame, 0xff, sizeof(frame));
     dsc_frame_begin(&frame, KINDS[i].kind, 48, SESSION, WORKER, 9);
-    const uint8_t first[] = {48, 0, 0, 0, 0, 0, 0, 0, 0x44, 0x73, 0x63, 0x46, 1, 0, (uint8_t)(i + 1), 0};
+    const uint8_t first[] = {48, 0, 0, 0, 0, 0, 0, 0, 0x44, 0x73, 0x63, 0x46, 2, 0, (uint8_t)(i + 1), 0};
     assert_memory_equal(&frame, first, sizeof(first));
     assert_int_equal(frame.session, SESSION);
     assert_int_equal(frame.generation, 0);
@@ -98,8 +99,8 @@ static void refusals_say_what_is_wrong(void **state) {
       {offsetof(dsc_frame, size), 8, UINT64_MAX, "says it has 18446744073709551615"},
       {offsetof(dsc_frame, magic), 4, 0x20544547,
        "worker 3 does not speak libdisco's protocol: its frame begins with 0x20544547 instead of 0x46637344"},
-      {offsetof(dsc_frame, version), 2, 2,
-       "worker 3 speaks version 2 of libdisco's protocol, and this side version 1: install the same release of "
+      {offsetof(dsc_frame, version), 2, 1,
+       "worker 3 speaks version 1 of libdisco's protocol, and this side version 2: install the same release of "
        "libdisco on both sides"},
       {offsetof(dsc_frame, kind), 2, 9, "worker 3 sent a frame of kind 9, which is none; expected was Done"},
       {offsetof(dsc_frame, kind), 2, 5, "worker 3 sent a Reply frame where Done was expected"},

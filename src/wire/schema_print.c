@@ -90,7 +90,8 @@ static void print_frames(void) {
                           sizeof(dsc_answer),
                           sizeof(dsc_command_frame),
                           sizeof(dsc_done_frame),
-                          sizeof(dsc_reply_frame)};
+                          sizeof(dsc_reply_frame),
+                          sizeof(dsc_progress_frame)};
 #define PRINT(name, number, direction, meaning) \
   printf("| %d | %s | %s | %zu | %s |\n", number, #name, direction, sizes[number], meaning);
   DSC_FRAME_LIST(PRINT)

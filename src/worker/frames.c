@@ -23,6 +23,8 @@ typedef struct {
 } server;
 
 static disco_status tell_done(server *self, uint64_t sequence) {
+  disco_status status = dsc_worker_progress_end(self->worker);
+  if (status != DISCO_OK) return status;
   dsc_status_line *line = self->worker->line;
   dsc_done_frame *frame = &self->done.frame;
   uint64_t failed = dsc_load_relaxed(&line->failed);

@@ -70,6 +70,8 @@ typedef struct {
   bool in_stream;       /* the last record came without the controller having waited before it */
   bool clock_due;       /* read the clock at the next command */
   bool failed_in_epoch; /* its error slot is taken until the next resume record */
+  bool progress_held;   /* behind a channel: the last progress was not sent on, the one before was too young */
+  int64_t progress_sent_ns;
   dsc_patience patience;
   dsc_error error; /* the thread's record */
 } dsc_worker;
@@ -89,6 +91,12 @@ disco_status dsc_worker_require(const char *who, dsc_worker **ret_worker);
 /* plane.c: start this library's data plane `backend` on the worker and set its ccl. DISCO_RUNTIME: it has one, or
  * shares no memory with the others (and why). */
 disco_status dsc_worker_start_plane(dsc_worker *worker, const dsc_backend *backend);
+
+/* progress.c: the running function says how far it is (disco_worker_progress()). DISCO_CLOSED: nobody will see what
+ * it makes, it should end. */
+disco_status dsc_worker_progress(dsc_worker *worker, uint64_t done, uint64_t total);
+/* The command ended: send on what was held back. */
+disco_status dsc_worker_progress_end(dsc_worker *worker);
 
 /* ---- Between loop and dispatch ---- */
 

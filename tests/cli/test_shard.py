@@ -53,8 +53,9 @@ def failed(*arguments, **more):
     """What it says on stderr, one line; with --json the same in the object on stdout."""
     ended = disco(*call(*arguments), **more)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("disco shard: ") and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("disco shard: ")
     if "--json" in arguments:
+        assert ended.stderr.count("\n") == 1
         told = json.loads(ended.stdout)
         assert told["error"] == ended.stderr[len("disco shard: ") : -1]
         # A model and a plan that could be opened were judged; without both there is nothing to say.
@@ -62,6 +63,8 @@ def failed(*arguments, **more):
         assert told["fits"] is (False if both else None)
     else:
         assert ended.stdout == ""
+        warnings = [line for line in ended.stderr.splitlines() if line.startswith("disco shard: warning: ")]
+        assert ended.stderr.count("\n") == 1 + len(warnings) and not ended.stderr.splitlines()[-1] in warnings
     return ended.stderr
 
 
@@ -156,6 +159,90 @@ def test_many_workers(tmp_path):
     assert [worker["holds"] for worker in told["per_worker"]] == [8] * 1024
 
 
+# ---- rules that decide about nothing ----
+
+
+def warnings_of(*arguments):
+    """On stderr, and the same in the JSON object."""
+    ended = disco(*call(*arguments))
+    said = [line.removeprefix("disco shard: warning: ") for line in ended.stderr.splitlines() if " warning: " in line]
+    as_object = disco(*call(*arguments), "--json")
+    assert " warning: " not in as_object.stderr
+    return said, json.loads(as_object.stdout)
+
+
+def test_how_many_tensors_each_rule_decides(model, rules):
+    told = as_json(model, rules, 2, "--dry-run")
+    assert [rule["rule"] for rule in told["rules"]] == [1, 2, 3, 4, 5]
+    assert [rule["match"] for rule in told["rules"]] == [rule["match"] for rule in RULES]
+    assert [rule["tensors"] for rule in told["rules"]] == [1, 1, 1, 1, 1]
+    assert told["warnings"] == []
+    rows = table(printed(*call(model, rules, 2, "--dry-run")), "rules")
+    assert [[row["rule"], row["tensors"], row["match"]] for row in rows] == [
+        [str(i + 1), "1", f'"{rule["match"]}"'] for i, rule in enumerate(RULES)
+    ]
+
+
+def test_a_misspelt_rule_is_warned_of(model, tmp_path):
+    """The first is misspelt, the last comes too late; and it still fits."""
+    rules = plan(
+        tmp_path,
+        {"match": "*.qq", "axis": 0},
+        {"match": "*", "replicate": True},
+        {"parts": [6, 6], "axis": 0, "match": "blk\u00e9.\"[q]"},
+    )
+    said, told = warnings_of(model, rules, 2, "--dry-run")
+    assert len(said) == 2 and told["warnings"] == said
+    assert said[0].startswith(f'rule 1 ("*.qq") of {rules} decides about no tensor: is its pattern misspelt')
+    assert said[1].startswith("rule 3 (")
+    assert [rule["tensors"] for rule in told["rules"]] == [0, 5, 0]
+    assert told["rules"][2]["match"] == 'blk\u00e9."[q]'
+    assert told["fits"] is True
+
+
+def test_it_is_warned_of_where_it_is_why_nothing_fits(model, tmp_path):
+    rules = plan(tmp_path, {"match": "embd", "replicate": True}, {"match": "blk.*", "replicate": True})
+    said, told = warnings_of(model, rules, 2, "--dry-run")
+    assert len(said) == 1 and said[0].startswith('rule 1 ("embd")')
+    assert (told["fits"], len(told["warnings"])) == (False, 1)
+    assert 'warning: rule 1 ("embd")' in failed(model, rules, 2, "--dry-run")
+    assert [rule["tensors"] for rule in told["rules"]] == [0, 3]
+    assert told["suitable_workers"] == []
+
+
+def test_many_rules_are_warned_of_in_few_lines(model, tmp_path):
+    rules = plan(tmp_path, *({"match": f"none{i}", "skip": True} for i in range(40)), {"match": "*", "replicate": True})
+    said, told = warnings_of(model, rules, 2, "--dry-run")
+    assert len(said) == 9 and said[-1] == "32 more rules decide about no tensor"
+    assert len(told["warnings"]) == 40 and told["rules"][40]["tensors"] == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"rules":[{"match":"match","skip":true},{"axis":0,"match"\n:\t"*.q","uneven":true},{"match":"*","skip":true}]}',
+        '\n{ "rules" : [ {"skip":true , "match" : "]}{\\"\\\\"} , {"match":"*.q","axis":0,"parts":[6, 6]},'
+        '{"match":"*","replicate":true}] }\n',
+    ],
+)
+def test_however_a_plan_is_written(model, tmp_path, text):
+    (tmp_path / "odd.json").write_text(text)
+    told = as_json(model, tmp_path / "odd.json", 2, "--dry-run")
+    assert [rule["match"] for rule in told["rules"]] == [rule["match"] for rule in json.loads(text)["rules"]]
+    assert [rule["tensors"] for rule in told["rules"]] == [0, 1, 4]
+
+
+def test_a_name_in_escapes_is_not_looked_for(model, tmp_path):
+    """Nothing is said of any rule, and nothing wrong."""
+    (tmp_path / "odd.json").write_text(
+        '{"rules": [{"\\u006datch": "*.q", "axis": 0, "uneven": true}, {"match": "*", "axis": 0}]}'
+    )
+    path = make(tmp_path, "safetensors", tensors=[("a.q", "F32", [50], ""), ("b", "F32", [7], "")])
+    said, told = warnings_of(path, tmp_path / "odd.json", 7, "--dry-run")
+    assert said == [] and (told["rules"], told["warnings"], told["fits"]) == (None, [], True)
+    assert told["suitable_workers"] == [1, 7]
+
+
 # ---- why not, and which would ----
 
 
@@ -173,6 +260,32 @@ def test_what_does_not_divide(model, rules, options):
 def test_the_numbers_that_are_told_are_those_that_do(model, rules, workers):
     ended = disco(*call(model, rules, workers, "--dry-run"))
     assert ended.returncode == (0 if workers in (1, 2, 3, 6) else 1)
+    told = json.loads(disco(*call(model, rules, workers, "--dry-run", "--json")).stdout)
+    assert told["suitable_workers"] == [1, 2, 3, 6]
+
+
+def test_numbers_that_suit(model, tmp_path):
+    """All of 1 to 1024, some, one, none; as many rules that leave each number as there can be."""
+    everyone = {"match": "*", "replicate": True}
+    cases = [
+        ([everyone], list(range(1, 1025))),
+        ([{"match": "embed", "axis": 0, "uneven": True}, everyone], list(range(1, 1025))),
+        ([{"match": "embed", "axis": 0}, {"match": "*", "skip": True}], [1, 2, 5, 10, 25, 50]),
+        ([{"match": "embed", "axis": 0}, {"match": "*.q", "axis": 0}, everyone], [1, 2]),
+        ([{"match": "embed", "axis": 0, "parts": [20, 20, 10]}, everyone], [3]),
+        ([{"match": "embed", "axis": 0, "parts": [20, 20, 10]}, {"match": "*.q", "axis": 0}, everyone], [3]),
+        ([{"match": "embed", "axis": 0, "parts": [25, 25]}, {"match": "rope", "axis": 0, "parts": [32]}, everyone], []),
+        ([{"match": "embed", "axis": 0, "unit": 7}, everyone], []),
+        ([{"match": "blk.0.[qn]*", "axis": 0}, everyone], [1, 2, 4]),  # of 12 and 64
+        ([{"match": "embed", "axis": 0}], []),
+    ]
+    for i, (rules, expected) in enumerate(cases):
+        told = json.loads(disco(*call(model, plan(tmp_path, *rules), 3, "--dry-run", "--json")).stdout)
+        assert told["suitable_workers"] == expected, i
+        assert told["fits"] is (3 in expected)
+    path = make(tmp_path, "gguf", tensors=[("a", "F32", [0, 3], ""), ("b", "F32", [10], "")])
+    told = json.loads(disco(*call(path, plan(tmp_path, {"match": "*", "axis": 0}), 3, "--dry-run", "--json")).stdout)
+    assert told["suitable_workers"] == [1, 2, 5, 10]  # 0 elements divide by any
 
 
 @pytest.mark.parametrize(
@@ -358,7 +471,7 @@ def test_numbers_of_workers_are_strict(number):
 def test_headings_are_bold_on_a_terminal_alone(model, rules):
     arguments = call(model, rules, 2, "--dry-run", "--verbose")
     plain, bold = printed(*arguments), on_a_terminal(*arguments)
-    for heading in ("model", "tensors", "workers"):
+    for heading in ("model", "rules", "tensors", "workers"):
         assert f"{BOLD}[{heading}]\033[0m\n" in bold
     assert bold.replace(BOLD, "").replace("\033[0m", "") == plain
     assert on_a_terminal(*arguments, NO_COLOR="1") == plain

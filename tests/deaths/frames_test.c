@@ -23,6 +23,7 @@ typedef union {
   dsc_hello hello;
   dsc_answer answer;
   dsc_done_frame done;
+  dsc_progress_frame progress;
   struct {
     dsc_reply_frame frame;
     dsc_packed value;
@@ -107,6 +108,11 @@ static bool answer_command(fake_worker *self, const any_frame *in) {
   const dsc_record *record = &in->command.record;
   bool me = record->target == DSC_TARGET_ALL || record->target == (uint32_t)self->worker;
   if (record->message == DSC_MESSAGE_DebugGetFromRemote && me) {
+    out.progress.done = 3;
+    out.progress.total = 4;
+    dsc_frame_begin(&out.head, DSC_FRAME_Progress, sizeof(out.progress), in->head.session, self->worker, sequence);
+    if (!send_frame(self->write_fd, &out, &self->what)) return false;
+    memset(&out, 0, sizeof(out));
     out.reply.value = (dsc_packed){.type_index = kTVMFFIInt, .payload = 42};
     dsc_frame_begin(&out.head, DSC_FRAME_Reply, sizeof(out.reply), in->head.session, self->worker, sequence);
     out.reply.frame.outcome = DSC_REPLY_VALUE;
@@ -234,6 +240,13 @@ static void the_hand_can_work(void **state) {
   int64_t number = 0;
   OK(put_and_get(session, &number));
   assert_int_equal(number, 42);
+  for (int32_t worker = 0; worker < 3; worker++) {
+    disco_progress progress = {.struct_size = sizeof(progress)};
+    OK(disco_session_get_progress(session, worker, &progress));
+    assert_int_equal(progress.sequence != 0, worker == 1); /* whom it asked */
+    assert_int_equal(progress.done, worker == 1 ? 3 : 0);
+    assert_int_equal(progress.total, worker == 1 ? 4 : 0);
+  }
   close_by_hand(session);
   census_end(&before);
   assert_true(hand.workers[1].in_order && hand.workers[2].in_order);
@@ -247,6 +260,7 @@ static size_t size_of_kind(int kind) {
   case DSC_FRAME_Answer: return sizeof(dsc_answer);
   case DSC_FRAME_Command: return sizeof(dsc_command_frame) + sizeof(dsc_record);
   case DSC_FRAME_Done: return sizeof(dsc_done_frame);
+  case DSC_FRAME_Progress: return sizeof(dsc_progress_frame);
   default: return sizeof(dsc_reply_frame) + sizeof(dsc_packed);
   }
 }
@@ -254,9 +268,9 @@ static size_t size_of_kind(int kind) {
 static void a_worker_ends_at_every_byte(void **state) {
   (void)state;
   census before = census_begin();
-  const int kinds[] = {DSC_FRAME_Answer, DSC_FRAME_Done, DSC_FRAME_Reply};
+  const int kinds[] = {DSC_FRAME_Answer, DSC_FRAME_Done, DSC_FRAME_Reply, DSC_FRAME_Progress};
   int unnamed = 0;
-  for (int k = 0; k < 3; k++)
+  for (int k = 0; k < 4; k++)
     for (int64_t cut = 0; cut < (int64_t)size_of_kind(kinds[k]); cut += SANITIZED ? 7 : 1) {
       disco_session *session = open_by_hand(2, (trouble){kinds[k], cut, cut % 2 == 1, NULL, false});
       int64_t number = 0;
@@ -282,7 +296,7 @@ static void a_worker_ends_at_every_byte(void **state) {
 #define IN(frame, text, type, field, number) \
   { (frame), (text), offsetof(type, field), sizeof(((type *)0)->field), (number) }
 #define HEADS(frame)                                                                                          \
-  HEAD(frame, "does not speak libdisco's protocol", magic, 0x12345678), HEAD(frame, "version 2", version, 2), \
+  HEAD(frame, "does not speak libdisco's protocol", magic, 0x12345678), HEAD(frame, "version 1", version, 1), \
       HEAD(frame, "kind 77", kind, 77),                                                                       \
       HEAD(frame, " frame where ", kind, (frame) == DSC_FRAME_Hello ? DSC_FRAME_Answer : DSC_FRAME_Hello),    \
       HEAD(frame, "worker 7", worker, 7), HEAD(frame, " 8 ", size, 8)
@@ -305,6 +319,12 @@ static const change changes_of_workers[] = {
     IN(DSC_FRAME_Done, "not the next", dsc_done_frame, failed, 9),
     IN(DSC_FRAME_Done, "failure of", dsc_done_frame, failure_bytes, 8),
     IN(DSC_FRAME_Done, "failure of", dsc_done_frame, failure_bytes, UINT64_MAX),
+    HEADS(DSC_FRAME_Progress),
+    HEAD(DSC_FRAME_Progress, "session 0x", session, 77),
+    HEAD(DSC_FRAME_Progress, "56 at least", size, 40),
+    HEAD(DSC_FRAME_Progress, "which it does not run", sequence, 0),
+    HEAD(DSC_FRAME_Progress, "which it does not run", sequence, 1),
+    HEAD(DSC_FRAME_Progress, "which it does not run", sequence, UINT64_MAX),
     HEADS(DSC_FRAME_Reply),
     HEAD(DSC_FRAME_Reply, "session 0x", session, 77),
     IN(DSC_FRAME_Reply, "value of", dsc_reply_frame, value_bytes, 8),
@@ -417,8 +437,8 @@ static disco_error_info lose_hand(disco_session **ret_session, int kind, int64_t
 static void a_worker_process_ends_in_a_frame(void **state) {
   (void)state;
   census before = census_begin();
-  const int kinds[] = {DSC_FRAME_Answer, DSC_FRAME_Done, DSC_FRAME_Reply};
-  for (int k = 0; k < 3; k++)
+  const int kinds[] = {DSC_FRAME_Answer, DSC_FRAME_Done, DSC_FRAME_Reply, DSC_FRAME_Progress};
+  for (int k = 0; k < 4; k++)
     for (int64_t cut = 0; cut < (int64_t)size_of_kind(kinds[k]); cut += SANITIZED ? 60 : 13) {
       disco_session *session = NULL;
       disco_error_info error = lose_hand(&session, kinds[k], cut, -1);

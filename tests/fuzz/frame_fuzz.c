@@ -27,6 +27,8 @@ static void look_at_body(const char *bytes, size_t size, dsc_frame_kind kind) {
     FUZZ_CHECK(frame->value_bytes >= sizeof(dsc_packed));
     fuzz_touch(frame + 1, frame->value_bytes);
     FUZZ_CHECK(sizeof(*frame) + frame->value_bytes == size);
+  } else if (kind == DSC_FRAME_Progress) {
+    fuzz_touch(bytes, sizeof(dsc_progress_frame));
   }
 }
 
@@ -34,11 +36,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const struct {
     dsc_frame_kind kind;
     size_t least;
-  } kinds[] = {{DSC_FRAME_Hello, sizeof(dsc_hello)},
-               {DSC_FRAME_Answer, sizeof(dsc_answer)},
-               {DSC_FRAME_Command, sizeof(dsc_command_frame)},
-               {DSC_FRAME_Done, sizeof(dsc_done_frame)},
-               {DSC_FRAME_Reply, sizeof(dsc_reply_frame)}};
+  } kinds[] = {{DSC_FRAME_Hello, sizeof(dsc_hello)},           {DSC_FRAME_Answer, sizeof(dsc_answer)},
+               {DSC_FRAME_Command, sizeof(dsc_command_frame)}, {DSC_FRAME_Done, sizeof(dsc_done_frame)},
+               {DSC_FRAME_Reply, sizeof(dsc_reply_frame)},     {DSC_FRAME_Progress, sizeof(dsc_progress_frame)}};
   char *bytes = malloc(size); /* aligned, and not a byte more */
   FUZZ_CHECK(bytes != NULL || size == 0);
   if (size > 0) memcpy(bytes, data, size);

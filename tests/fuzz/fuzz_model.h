@@ -69,9 +69,9 @@ static inline void fuzz_check_refusal(disco_status status, const char *path) {
 static char fuzz_folder[64];
 
 static void fuzz_remove_folder(void) {
-  static const char *const names[] = {"a", "b", "c"};
+  static const char *const names[] = {"a", "b", "c", "m-00002-of-00002.gguf"};
   char path[128];
-  for (size_t i = 0; i < 3; i++) {
+  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     (void)snprintf(path, sizeof(path), "%s/%s", fuzz_folder, names[i]);
     (void)unlink(path);
   }

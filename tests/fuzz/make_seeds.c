@@ -69,8 +69,12 @@ static void seed_frames(void) {
     (void)snprintf(name, sizeof(name), "reply_%u", outcome);
     seed_frame(name, reply);
   }
+  dsc_progress_frame *progress = frame_of(DSC_FRAME_Progress, sizeof(*progress));
+  progress->done = 40;
+  progress->total = 96;
+  seed_frame("progress", progress);
   dsc_frame *other = frame_of(DSC_FRAME_Done, sizeof(dsc_done_frame));
-  other->version = 2;
+  other->version = 1;
   seed_frame("other_version", other);
   seed_frame("bare_head", frame_of(DSC_FRAME_Command, sizeof(dsc_frame)));
 }

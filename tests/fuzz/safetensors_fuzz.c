@@ -57,12 +57,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   dsc_source source;
   int32_t file = -1;
   disco_status status;
-  FUZZ_CHECK(dsc_model_create("safetensors", &model) == DISCO_OK);
+  dsc_source_of_memory(mode == INDEX ? index_path : "stranger.safetensors", bytes, bytes_size, &source);
   if (mode == INDEX) {
-    dsc_source_of_memory(index_path, bytes, bytes_size, &source);
-    status = dsc_safetensors_index_read(&source, model);
-  } else {
-    dsc_source_of_memory("stranger.safetensors", bytes, bytes_size, &source);
+    status = dsc_model_read(&source, &model);
+  } else { /* whatever its first bytes say */
+    FUZZ_CHECK(dsc_model_create("safetensors", &model) == DISCO_OK);
     FUZZ_CHECK(dsc_model_add_file(model, source.path, bytes_size, &file) == DISCO_OK);
     status = dsc_safetensors_read(&source, file, model);
   }

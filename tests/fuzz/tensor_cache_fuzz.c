@@ -16,9 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   FUZZ_CHECK(bytes != NULL);
   if (size > 0) memcpy(bytes, data, size);
   dsc_source_of_memory(path, bytes, size, &source);
-  FUZZ_CHECK(dsc_model_create("tensor-cache", &model) == DISCO_OK);
-  disco_status status = dsc_tensor_cache_read(&source, model);
-  if (status == DISCO_OK) status = dsc_model_seal(model, false);
+  disco_status status = dsc_model_read(&source, &model);
   if (status == DISCO_OK) {
     fuzz_check_model(model, size + 64);
   } else {

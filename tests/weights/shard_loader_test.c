@@ -393,7 +393,8 @@ static void bad_loaders(disco_session *session, int32_t workers) {
   static const struct {
     const char *info, *part;
   } bad[] = {
-      {"", "shard_info"},
+      {"", "shard_info is empty, and there is no module to ask; pass \"{}\""},
+      {" ", "shard_info"},
       {"[]", "no object"},
       {"{\"param_0\": 1}", "param_0"},
       {"{\"param_0\": [[\"test.refuse\"]]}", "param_0"},
@@ -408,6 +409,11 @@ static void bad_loaders(disco_session *session, int32_t workers) {
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
     expect_call_fails(session, "ValueError", bad[i].part, name,
                       VALUES(any_text(path), any_text(json), any_text(bad[i].info), dsc_none()));
+  disco_dref_unref(call(session, "test.set_info", VALUES(any_text(""))));
+  disco_dref *module = call(session, "ffi.SystemLib", NULL, 0);
+  expect_call_fails(session, "ValueError", "shard_info is empty, and so is what the module's get_shard_info says", name,
+                    VALUES(any_text(path), any_text(json), any_text(""), any_dref(module)));
+  disco_dref_unref(module);
   expect_call_fails(session, "ValueError", "records", name,
                     VALUES(any_text(path), any_text("{}"), any_text("{}"), dsc_none()));
   expect_call_fails(session, "TypeError", "argument #3", name,

@@ -1,4 +1,4 @@
-# Programs: the schema's printer, the command line, one program per folder of examples, and the benchmarks.
+# Programs: the schema's printer, the command line, one program per folder of examples (or what its CMakeLists.txt says), and the benchmarks.
 # Those of users (cli, examples) see include/disco only.
 file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.c)
 list(FILTER cli_sources EXCLUDE REGEX "_test\\.c$")
@@ -13,6 +13,10 @@ endif()
 file(GLOB example_dirs CONFIGURE_DEPENDS LIST_DIRECTORIES true examples/*)
 foreach(dir IN LISTS example_dirs)
   cmake_path(GET dir FILENAME name)
+  if(EXISTS ${dir}/CMakeLists.txt)
+    add_subdirectory(${dir})
+    continue()
+  endif()
   file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.c)
   if(sources)
     add_executable(${name} ${sources})

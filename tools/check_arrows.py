@@ -56,6 +56,11 @@ PUBLIC = {
 TVM_FFI = "ffi wire worker builtin session api public cli examples bench".split()
 DLPACK = TVM_FFI + ["ccl", "plugins"]
 
+# Examples that have rooms of their own: example -> room -> the rooms it may include beside itself.
+EXAMPLES = {
+    "llama": {"common": "", "worker": "common", "tokenizer": "common", "controller": "tokenizer worker common"},
+}
+
 # Headers of system calls: src/os is the one room of src/ that makes them.
 SYSTEM_CALLS = re.compile(r"^(sys|linux|asm)/")
 
@@ -100,11 +105,23 @@ def violation(root, path, quote, target):
         if first == room or first in ARROWS[room].split():
             return None
         return f"room {room} may not include room {first}"
+    if path.parts[0] == "examples" and path.parts[1] in EXAMPLES and len(path.parts) == 4:
+        return example_violation(root, path, target)
     if path.parts[0] != "src" and room != "public" and (root / path.parent / target).exists():
         return None  # a neighbour in the same folder of a program
     if (root / path.parent / target).exists():
         return f'write "{target}" with its room: "{path.parent.relative_to(path.parts[0])}/{target}"'
     return f"room {room} includes {target}, which is neither in src/ nor in include/"
+
+
+def example_violation(root, path, target):
+    """The same between the rooms of an example."""
+    rooms, room, other = EXAMPLES[path.parts[1]], path.parts[2], target.split("/")[0]
+    if not (root / "examples" / path.parts[1] / target).exists():
+        return f"example {path.parts[1]} has no {target}"
+    if room not in rooms:
+        return f"room {room} of example {path.parts[1]} is not in the table of tools/check_arrows.py"
+    return None if other == room or other in rooms[room].split() else f"room {room} may not include room {other}"
 
 
 def check(root):

@@ -38,6 +38,8 @@ class Arrows(unittest.TestCase):
         "src/channel/ring_test.c": '#include "session/session.h"\n#include <sys/wait.h>\n',
         "examples/hello/hello.c": '#include "disco/disco.h"\n#include "own.h"\n',
         "examples/hello/own.h": "",
+        "examples/llama/common/dims.h": "",
+        "examples/llama/worker/part.h": '#include "common/dims.h"\n#include "disco/disco.h"\n',
     }
 
     def found(self, path, text):
@@ -59,6 +61,9 @@ class Arrows(unittest.TestCase):
             ("src/base/bad.c", "#include <disco/disco.h>", "room base may not include disco/disco.h"),
             ("src/session/bad.c", "#include <sys/mman.h>", "room session may not make system calls (sys/mman.h): that is src/os"),
             ("src/session/bad.c", '#include "channel/ring_test.c"', "channel/ring_test.c is a test: nobody may include it"),
+            ("examples/llama/common/bad.c", '#include "worker/part.h"', "room common may not include room worker"),
+            ("examples/llama/attic/bad.c", '#include "common/dims.h"', "room attic of example llama is not in the table of tools/check_arrows.py"),
+            ("examples/llama/worker/bad.c", '#include "common/gone.h"', "example llama has no common/gone.h"),
             ("src/attic/bad.c", '#include "base/status.h"', "room attic is not in the table of tools/check_arrows.py"),
             ("src/os/bad.c", '#include "wait.h"', 'write "wait.h" with its room: "os/wait.h"'),
             ("examples/hello/bad.c", '#include "os/wait.h"', "room examples may not include room os"),

@@ -158,7 +158,7 @@ static void progress_is_of_the_last_command_that_said_any(void **state) {
 
 typedef struct {
   dsc_status_line *line;
-  uint64_t commands;
+  _Atomic bool stop;
 } saying;
 
 enum { PARTS = 3 };
@@ -166,7 +166,7 @@ enum { PARTS = 3 };
 /* Command c counts from c to c + PARTS, of c + PARTS. */
 static void *say_often(void *argument) {
   saying *self = argument;
-  for (uint64_t c = 1; c <= self->commands; c++)
+  for (uint64_t c = 1; !atomic_load(&self->stop); c++)
     for (uint64_t i = 0; i <= PARTS; i++) dsc_progress_store(self->line, &(dsc_progress){c, c + i, c + PARTS});
   return NULL;
 }
@@ -175,18 +175,22 @@ static void *say_often(void *argument) {
 static void progress_is_not_mixed(void **state) {
   (void)state;
   static dsc_status_line line;
-  saying writer = {&line, 1000000 / (uint64_t)scale()};
-  uint64_t last = 0, last_done = 0, mixed = 0, backwards = 0;
+  static saying writer = {.line = &line};
+  const uint64_t enough = 300000 / (uint64_t)scale();
+  const int64_t end = dsc_clock_now_ns() + (int64_t)5 * 1000000000; /* they may have to share one CPU */
+  uint64_t changes = 0, mixed = 0, backwards = 0;
+  dsc_progress last = {0};
   pthread_t thread;
   assert_int_equal(pthread_create(&thread, NULL, say_often, &writer), 0);
-  while (last < writer.commands || last_done < writer.commands + PARTS) {
+  while (changes < enough && (changes % 1000 != 0 || dsc_clock_now_ns() < end)) {
     const dsc_progress seen = dsc_progress_load(&line);
     if (seen.sequence == 0) continue;
     mixed += seen.total != seen.sequence + PARTS || seen.done < seen.sequence || seen.done > seen.total;
-    backwards += seen.sequence < last || (seen.sequence == last && seen.done < last_done);
-    last = seen.sequence;
-    last_done = seen.done;
+    backwards += seen.sequence < last.sequence || (seen.sequence == last.sequence && seen.done < last.done);
+    changes += seen.sequence != last.sequence;
+    last = seen;
   }
+  atomic_store(&writer.stop, true);
   pthread_join(thread, NULL);
   assert_int_equal(mixed, 0);
   assert_int_equal(backwards, 0);

@@ -3,7 +3,7 @@
 import pytest
 
 import small_model
-from disco_llama import PASSAGE, answer
+from disco_llama import PASSAGE, SCALE, answer
 
 HELLO = [small_model.vocabulary().index(letter) for letter in "Hello"]
 KERNELS = ["avx512-vnni", "avx2", "portable"]
@@ -17,7 +17,9 @@ def perplexity(model, **options):
 
 @pytest.fixture(scope="module")
 def exact(real):
-    """Perplexity of the passage; exact_test.py compares it with the reference."""
+    """Perplexity of the passage; exact_test.py compares such with the reference's."""
+    if SCALE > 1:
+        pytest.skip("some 100 GFLOP take minutes under sanitizers")
     return perplexity(real, precision="exact", workers=2)
 
 

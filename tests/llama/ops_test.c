@@ -65,12 +65,14 @@ static void turns(void **state) {
 }
 
 static void attends(int width, int length) {
-  float query[MOST], keys[20 * MOST], values[20 * MOST], scores[20], to[MOST];
-  double weights[20], sum = 0;
+  float query[MOST], keys[40 * MOST], blocks[48 * MOST], values[40 * MOST], scores[48], to[MOST];
+  double weights[40], sum = 0;
   fill(query, width);
   fill(keys, length * width);
   fill(values, length * width);
-  attend(query, keys, values, length, width, scores, to);
+  for (int i = 0; i < 48 * MOST; i++) blocks[i] = NAN; /* what is not written is not looked at */
+  for (int j = 0; j < length; j++) put_key(blocks, j, width, keys + j * width);
+  attend(query, blocks, values, length, width, scores, to);
   for (int j = 0; j < length; j++) {
     double score = 0;
     for (int i = 0; i < width; i++) score += (double)query[i] * (double)keys[j * width + i];
@@ -87,14 +89,15 @@ static void attention(void **state) {
   (void)state;
   const int widths[] = {2, 6, 16, 34, 64};
   for (int i = 0; i < 5; i++)
-    for (int length = 1; length <= 20; length += 19) attends(widths[i], length);
+    for (int length = 1; length <= 40; length += 13) attends(widths[i], length);
 }
 
 static void attention_does_not_overflow(void **state) {
   (void)state;
-  float query[4] = {1e4F, 0, 0, 0}, keys[8] = {1e4F, 0, 0, 0, 0, 0, 0, 0}, values[8] = {1, 2, 3, 4, 5, 6, 7, 8},
-        scores[2], to[4];
-  attend(query, keys, values, 2, 4, scores, to);
+  float query[4] = {1e4F, 0, 0, 0}, keys[8] = {1e4F, 0, 0, 0, 0, 0, 0, 0}, values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  float blocks[4 * KEY_BLOCK] = {0}, scores[KEY_BLOCK], to[4];
+  for (int j = 0; j < 2; j++) put_key(blocks, j, 4, keys + 4 * j);
+  attend(query, blocks, values, 2, 4, scores, to);
   for (int i = 0; i < 4; i++) near((double)to[i], i + 1);
 }
 

@@ -328,7 +328,7 @@ static void the_last_word_is_there_when_it_is_done(void **state) {
   for (int kind = 0; kind < KINDS; kind++) {
     disco_session *session = open_session(kind, 3, 0);
     open_gates();
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 5; i++) {
       const uint64_t command = post_load(session, load_weights);
       sync_all(session);
       for (int32_t w = 0; w < 3; w++) {

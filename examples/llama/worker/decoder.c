@@ -12,7 +12,7 @@
 struct decoder {
   model_part part;
   int32_t capacity, position;
-  float *keys, *values; /* [layer][head][position][element] of this worker's key-value heads */
+  float *keys, *values; /* [layer][head] of this worker's key-value heads, then as ops.h has them */
   /* For DECODER_BATCH tokens. */
   float *stream, *normed, *sums; /* [token][width] */
   float *query, *key, *value;    /* [token][head][element] */
@@ -41,7 +41,8 @@ static bool make_rooms(decoder *self) {
   const model_part *part = &self->part;
   const dims *d = &part->dims;
   const int64_t batch = DECODER_BATCH, queries = (int64_t)part->heads * d->head_width;
-  const int64_t keys = (int64_t)part->kv_heads * d->head_width, cache = keys * d->layers * self->capacity;
+  const int64_t keys = (int64_t)part->kv_heads * d->head_width;
+  const int64_t cache = key_room(self->capacity, d->head_width) * part->kv_heads * d->layers;
   bool is_there = true;
   self->keys = room(cache, &is_there); /* pages come when they are written */
   self->values = room(cache, &is_there);
@@ -56,7 +57,7 @@ static bool make_rooms(decoder *self) {
   self->up = room(batch * part->hidden, &is_there);
   self->logits = room(batch * part->rows, &is_there);
   self->turns = room(batch * d->head_width, &is_there);
-  self->scores = room(self->capacity, &is_there);
+  self->scores = room(key_room(self->capacity, 1), &is_there);
   self->from_width = activations_create(batch, d->width);
   self->from_heads = activations_create(batch, queries);
   self->from_hidden = activations_create(batch, part->hidden);
@@ -175,18 +176,18 @@ static bool embed(decoder *self, const int32_t *tokens, int32_t count) {
 
 /* Where the keys or values of one head of a layer begin. */
 static int64_t cached(const decoder *self, int32_t index, int32_t head) {
-  return ((int64_t)index * self->part.kv_heads + head) * self->capacity * self->part.dims.head_width;
+  return ((int64_t)index * self->part.kv_heads + head) * key_room(self->capacity, self->part.dims.head_width);
 }
 
-/* Put the batch's keys and values, [token][head][element], into the context, [head][position][element]. */
+/* Put the batch's keys and values, [token][head][element], into the context. */
 static void remember(decoder *self, int32_t index, int32_t count) {
   const int64_t width = self->part.dims.head_width;
   for (int32_t h = 0; h < self->part.kv_heads; h++)
     for (int32_t t = 0; t < count; t++) {
       const int64_t from = ((int64_t)t * self->part.kv_heads + h) * width;
-      const int64_t to = cached(self, index, h) + (self->position + t) * width;
-      memcpy(self->keys + to, self->key + from, (size_t)width * sizeof(float));
-      memcpy(self->values + to, self->value + from, (size_t)width * sizeof(float));
+      const int64_t cache = cached(self, index, h), position = self->position + t;
+      put_key(self->keys + cache, position, width, self->key + from);
+      memcpy(self->values + cache + position * width, self->value + from, (size_t)width * sizeof(float));
     }
 }
 

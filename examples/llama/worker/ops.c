@@ -1,35 +1,56 @@
 #include "worker/ops.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
-/* Vectors of the compiler's, of the size that every machine has. */
-enum { LANES = 4 };
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+#include "worker/matrix.h"
+#include "worker/ops_kernels.h"
 
-static inline lanes load(const float *from) {
-  lanes v;
-  memcpy(&v, from, sizeof(v));
-  return v;
+/* The sets, as matrix_kernels() names them. */
+typedef struct {
+  const char *name;
+  void (*attend)(const float *query, const float *keys, const float *values, int64_t length, int64_t width,
+                 float *scores, float *to);
+  void (*swiglu)(float *gate, const float *up, int64_t size);
+} ops;
+
+#define DEFINE_OPS(set, attribute)                                                                               \
+  attribute static void attend_##set(const float *query, const float *keys, const float *values, int64_t length, \
+                                     int64_t width, float *scores, float *to) {                                  \
+    attend_with(query, keys, values, length, width, scores, to);                                                 \
+  }                                                                                                              \
+  attribute static void swiglu_##set(float *gate, const float *up, int64_t size) { swiglu_with(gate, up, size); }
+
+DEFINE_OPS(portable, )
+DEFINE_OPS(avx2, __attribute__((target("avx2,fma"))))
+DEFINE_OPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+
+static const ops *the_ops(void) {
+  static const ops all[] = {{"avx512-vnni", attend_avx512, swiglu_avx512},
+                            {"avx2", attend_avx2, swiglu_avx2},
+                            {"portable", attend_portable, swiglu_portable}};
+  static _Atomic(const ops *) chosen;
+  const ops *set = atomic_load_explicit(&chosen, memory_order_relaxed);
+  if (set != NULL) return set;
+  for (set = all; set < all + 2 && strcmp(set->name, matrix_kernels()) != 0;) set++;
+  atomic_store_explicit(&chosen, set, memory_order_relaxed); /* whoever else chooses meanwhile chooses the same */
+  return set;
 }
 
-static inline void store(float *to, lanes v) { memcpy(to, &v, sizeof(v)); }
-
-static inline float sum_of(lanes v) { return (v[0] + v[1]) + (v[2] + v[3]); }
-
-static float dot(const float *a, const float *b, int64_t size) {
-  lanes sums[4] = {{0}};
+static float square_sum(const float *x, int64_t size) {
+  float sums[LANES] = {0}, sum = 0;
   int64_t i = 0;
-  for (; i + 4 * LANES <= size; i += 4 * LANES)
-    for (int k = 0; k < 4; k++) sums[k] += load(a + i + k * LANES) * load(b + i + k * LANES);
-  float sum = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
-  for (; i < size; i++) sum += a[i] * b[i];
+  for (; i + LANES <= size; i += LANES)
+    for (int k = 0; k < LANES; k++) sums[k] += x[i + k] * x[i + k];
+  for (int k = 0; k < LANES; k++) sum += sums[k];
+  for (; i < size; i++) sum += x[i] * x[i];
   return sum;
 }
 
 void rms_norm(const float *x, const float *weight, float epsilon, int64_t count, int64_t width, float *to) {
   for (int64_t t = 0; t < count; t++, x += width, to += width) {
-    const float scale = 1 / sqrtf(dot(x, x, width) / (float)width + epsilon);
+    const float scale = 1 / sqrtf(square_sum(x, width) / (float)width + epsilon);
     for (int64_t i = 0; i < width; i++) to[i] = x[i] * scale * weight[i];
   }
 }
@@ -38,9 +59,7 @@ void add(float *x, const float *y, int64_t size) {
   for (int64_t i = 0; i < size; i++) x[i] += y[i];
 }
 
-void swiglu(float *gate, const float *up, int64_t size) {
-  for (int64_t i = 0; i < size; i++) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
-}
+void swiglu(float *gate, const float *up, int64_t size) { the_ops()->swiglu(gate, up, size); }
 
 void make_turns(int64_t position, float base, const float *factors, int64_t width, float *to) {
   for (int64_t i = 0; i < width / 2; i++) {
@@ -60,35 +79,12 @@ void rotate(float *x, const float *turns, int64_t heads, int64_t width) {
     }
 }
 
-/* to = sum of weights[j] * rows[j], in order of j. */
-static void weighted_sum(const float *weights, const float *rows, int64_t count, int64_t width, float *to) {
-  int64_t i = 0;
-  for (; i + 4 * LANES <= width; i += 4 * LANES) { /* four vectors stay in registers along all rows */
-    lanes sums[4] = {{0}};
-    const float *row = rows + i;
-    for (int64_t j = 0; j < count; j++, row += width)
-      for (int k = 0; k < 4; k++) sums[k] += weights[j] * load(row + k * LANES);
-    for (int k = 0; k < 4; k++) store(to + i + k * LANES, sums[k]);
-  }
-  for (; i < width; i++) {
-    float sum = 0;
-    for (int64_t j = 0; j < count; j++) sum += weights[j] * rows[j * width + i];
-    to[i] = sum;
-  }
+void put_key(float *keys, int64_t position, int64_t width, const float *key) {
+  float *to = keys + position / KEY_BLOCK * KEY_BLOCK * width + position % KEY_BLOCK;
+  for (int64_t i = 0; i < width; i++) to[i * KEY_BLOCK] = key[i];
 }
 
 void attend(const float *query, const float *keys, const float *values, int64_t length, int64_t width, float *scores,
             float *to) {
-  const float scale = 1 / sqrtf((float)width);
-  float most = -INFINITY, sum = 0;
-  for (int64_t j = 0; j < length; j++) {
-    scores[j] = dot(query, keys + j * width, width) * scale;
-    most = fmaxf(most, scores[j]);
-  }
-  for (int64_t j = 0; j < length; j++) {
-    scores[j] = expf(scores[j] - most);
-    sum += scores[j];
-  }
-  for (int64_t j = 0; j < length; j++) scores[j] /= sum;
-  weighted_sum(scores, values, length, width, to);
+  the_ops()->attend(query, keys, values, length, width, scores, to);
 }

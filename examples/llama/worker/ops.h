@@ -1,4 +1,5 @@
-/* The small arithmetic between the matrices, on float32 vectors. Sums have a fixed order. */
+/* The small arithmetic between the matrices, on float32 vectors, with the widest instructions of this processor (as
+ * matrix_kernels() says). Sums have a fixed order, the same for all of them. */
 #ifndef LLAMA_OPS_H
 #define LLAMA_OPS_H
 
@@ -22,8 +23,22 @@ void rotate(float *x, const float *turns, int64_t heads, int64_t width);
  * NULL). */
 void make_turns(int64_t position, float base, const float *factors, int64_t width, float *to);
 
-/* One head: to = sum over j < length of softmax(query . key[j] / sqrt(width)) * value[j]; keys and values are rows of
- * `width` elements, `scores` room for `length`. width: even. */
+/* ---- Attention, one head ----
+ *
+ * Keys lie in blocks of KEY_BLOCK positions, [block][element][position], so that a vector holds the same element of as
+ * many keys and no vector is summed across; values lie as rows, [position][element]. */
+enum { KEY_BLOCK = 16 };
+
+/* Elements that `positions` keys of `width` elements take. */
+static inline int64_t key_room(int64_t positions, int64_t width) {
+  return (positions + KEY_BLOCK - 1) / KEY_BLOCK * KEY_BLOCK * width;
+}
+
+/* Put the key of a position into its block. */
+void put_key(float *keys, int64_t position, int64_t width, const float *key);
+
+/* to = sum over j < length of softmax(query . key[j] / sqrt(width)) * value[j]. `scores`: room for `length`, rounded up
+ * to whole blocks. width: even. */
 void attend(const float *query, const float *keys, const float *values, int64_t length, int64_t width, float *scores,
             float *to);
 

@@ -311,6 +311,8 @@ void dsc_engine_progress(const dsc_engine *engine, int32_t worker, disco_progres
 bool dsc_lock_briefly(dsc_engine *engine);
 /* "idle", "running `f` (command 7) for 3 s", ... lock held. */
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text);
+/* The same of a worker whose done number was read, so that a sentence with both does not contradict itself. */
+void dsc_describe_worker_behind(const dsc_engine *engine, int32_t worker, uint64_t done, dsc_text *text);
 /* Log a warning for every worker whose command has been seen running for longer than the setting, and its progress
  * standing still, once per command. */
 void dsc_warn_slow(dsc_engine *engine);

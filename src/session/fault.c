@@ -27,7 +27,7 @@ static void describe_others(const dsc_engine *engine, int32_t culprit, dsc_text 
     if (i == culprit) continue;
     uint64_t done = dsc_load_acquire(&dsc_segment_status(engine->segment.header, i)->done);
     dsc_text_add(text, "%s worker %d had done %" PRIu64 " and was ", shown == 0 ? "" : ";", i, done);
-    dsc_describe_worker(engine, i, text);
+    dsc_describe_worker_behind(engine, i, done, text);
     shown++;
   }
   if (others > SHOWN) dsc_text_add(text, "; and %d more", others - SHOWN);

@@ -39,7 +39,12 @@ static void add_progress(const dsc_status_line *line, const char *name, uint64_t
 
 void dsc_describe_worker(const dsc_engine *engine, int32_t worker, dsc_text *text) {
   const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
-  uint64_t done = dsc_load_acquire(&line->done), posted = dsc_load_relaxed(&engine->sequence);
+  dsc_describe_worker_behind(engine, worker, dsc_load_acquire(&line->done), text); /* acquire: status.done */
+}
+
+void dsc_describe_worker_behind(const dsc_engine *engine, int32_t worker, uint64_t done, dsc_text *text) {
+  const dsc_status_line *line = dsc_segment_status(engine->segment.header, worker);
+  const uint64_t posted = dsc_load_relaxed(&engine->sequence);
   if (engine->collected[worker] == UINT64_MAX) {
     dsc_text_add(text, "lost");
   } else if (dsc_load_relaxed(&line->ended) != 0) {
@@ -73,9 +78,10 @@ disco_status dsc_engine_dump(dsc_engine *engine, char **ret_text) {
                dsc_load_relaxed(&engine->sequence), dsc_load_relaxed(&engine->errors_told));
   for (int32_t i = 0; i < engine->settings.num_workers; i++) {
     const dsc_status_line *line = dsc_segment_status(engine->segment.header, i);
-    dsc_text_add(&text, "worker %d: done %" PRIu64 ", ", i, dsc_load_acquire(&line->done));
+    const uint64_t done = dsc_load_acquire(&line->done); /* acquire: status.done */
+    dsc_text_add(&text, "worker %d: done %" PRIu64 ", ", i, done);
     if (locked)
-      dsc_describe_worker(engine, i, &text);
+      dsc_describe_worker_behind(engine, i, done, &text);
     else
       dsc_text_add(&text, "name %u", dsc_load_relaxed(&line->function));
     uint64_t failed = dsc_load_acquire(&line->failed);

@@ -23,7 +23,7 @@ static void read_figures(report *self, const runner *on, double decode) {
     self->file_bytes += figures[FIGURE_FILE_BYTES];
     self->weight_bytes += figures[FIGURE_WEIGHTS];
   }
-  self->control = decode - busiest;
+  self->control = self->decoded_tokens > 0 ? decode - busiest : 0;
   self->start -= self->load;
 }
 

@@ -11,9 +11,9 @@ static uint64_t mixed(uint64_t x) {
   return x ^ x >> 31;
 }
 
-/* -log(-log u) of a uniform u in (0, 1): between -3.7 and 36.8, because u has 53 bits. */
+/* -log(-log u) of a uniform u in (0, 1): between -3.7 and 36.1, because u has 52 bits. */
 static double gumbel(uint64_t key, int64_t token) {
-  const double u = ((double)(mixed(key ^ mixed((uint64_t)token)) >> 11) + 0.5) * 0x1p-53;
+  const double u = ((double)(mixed(key ^ mixed((uint64_t)token)) >> 12) + 0.5) * 0x1p-52;
   return -log(-log(u));
 }
 

@@ -44,14 +44,6 @@ def test_it_knows_its_capitals(real):
     assert got["text"].startswith(" Paris")
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_perplexity_with_lesser_kernels(real, monkeypatch, kernels):
-    """Those that this machine lacks fall back to what it has."""
-    monkeypatch.setenv("LLAMA_KERNELS", kernels)
-    exact = perplexity(real, precision="exact", workers=2)
-    assert perplexity(real, precision="fast", workers=2) == pytest.approx(exact, rel=0.02)
-
-
 @pytest.mark.parametrize("encoding", ["F32", "F16", "BF16"])
 def test_what_is_not_quantised_is_exact(small, encoding):
     how = {"workers": 2, "temperature": 0, "tokens": HELLO, "max_tokens": 40}

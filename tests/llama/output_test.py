@@ -180,6 +180,16 @@ def test_a_conversation(real):
     assert ended.stdout.decode().count("Ingeborg") >= 2
 
 
+def test_a_conversation_until_the_context_is_full(small):
+    """However many answers there were before, the question that has no more room is refused, and nothing else fails."""
+    path = small(shape=Shape(context=96))
+    asked = b"ab\n" * 40
+    for seed in range(6):
+        options = {"temperature": 1.5, "seed": seed, "max_tokens": 9, "workers": 2, "session": "thread"}
+        ended = run(path, "--chat", typed=asked, **options)
+        assert (ended.returncode, ended.stderr) == (2, b"disco-llama: the context of 96 tokens is full\n")
+
+
 # ---- The table ----
 
 

@@ -178,7 +178,8 @@ def write(path, encoding="F32", *, tied=True, seed=0, shape=Shape(), metadata=No
     for name, w in arrays.items():
         if w is not None:
             kind = encoding_of(name, w, encoding)
-            writer.add_tensor(name, gguf.quants.quantize(w, kind), raw_dtype=kind)
+            is_float = w.dtype == np.float32
+            writer.add_tensor(name, gguf.quants.quantize(w, kind) if is_float else w, raw_dtype=kind if is_float else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -264,6 +265,12 @@ BROKEN = {
         changed(tensors={"blk.0.attn_norm.weight": np.ones((1, 192), np.float32)}),
         ["blk.0.attn_norm.weight"],
     ),
+    "matrix of bytes": (
+        changed(tensors={"blk.0.ffn_up.weight": np.ones((256, 192), np.int8)}),
+        ["blk.0.ffn_up.weight", "I8", "F32, F16, BF16, Q8_0 and Q4_1"],
+    ),
+    "norm of bytes": (changed(tensors={"blk.1.ffn_norm.weight": np.ones(192, np.int8)}), ["blk.1.ffn_norm.weight", "I8"]),
+    "doubles": (changed(tensors={"blk.0.attn_k.weight": np.ones((96, 192))}), ["blk.0.attn_k.weight", "F64"]),
     "heads 0": (changed(metadata={"llama.attention.head_count": 0}), ["head_count", "0"]),
     "KV heads 0": (changed(metadata={"llama.attention.head_count_kv": 0}), ["head_count_kv", "0"]),
     "KV heads that do not divide": (changed(metadata={"llama.attention.head_count_kv": 4}), ["6", "4"]),

@@ -88,6 +88,14 @@ static bool read_metadata(const disco_weights *model, dims *d) {
 
 /* ---- Tensors ---- */
 
+/* Of floats: what else GGUF has (integers, doubles) is read as it is stored, and would be taken for float32. */
+static bool is_known_encoding(const char *encoding) {
+  static const char *const known[] = {"F32", "F16", "BF16", "Q8_0", "Q4_1"};
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (strcmp(encoding, known[i]) == 0) return true;
+  return false;
+}
+
 static bool has_shape(const disco_weights *model, const char *name, int64_t rows, int64_t columns) {
   const int64_t index = disco_weights_find(model, name);
   if (index < 0) return refuse(DISCO_VALUE, "there is no tensor %s: this is no complete Llama", name);
@@ -101,7 +109,7 @@ static bool has_shape(const disco_weights *model, const char *name, int64_t rows
       (void)snprintf(wanted, sizeof(wanted), "[%lld, %lld]", (long long)rows, (long long)columns);
     return refuse(DISCO_VALUE, "tensor %s has another shape than %s, which the metadata ask for", name, wanted);
   }
-  if (tensor->dtype.bits == 0)
+  if (!is_known_encoding(tensor->encoding))
     return refuse(DISCO_VALUE, "tensor %s is encoded as %s, which cannot be read: F32, F16, BF16, Q8_0 and Q4_1 can",
                   name, tensor->encoding);
   return true;

@@ -178,9 +178,11 @@ static int answer(program *self, int64_t *position) {
   const bool is_done =
       generate(&self->runner, self->tokenizer, &self->options, &self->prompt, *position, self->capacity, to, &made);
   int code = EXIT_OK;
-  *position += (int64_t)self->prompt.count + (made.made.count > 0 ? (int64_t)made.made.count - 1 : 0);
-  if (!is_done) code = failed(made.has_output_failed ? EXIT_OUTPUT : EXIT_SESSION);
-  if (to != NULL && (made.text.size > 0 || is_done) && (putchar('\n') == EOF || fflush(to) != 0) && is_done)
+  if (self->options.max_tokens > 0) *position += (int64_t)self->prompt.count + made.report.decoded_tokens;
+  const bool is_ended = to == NULL || (made.text.size == 0 && !is_done) || (putchar('\n') != EOF && fflush(to) == 0);
+  if (!is_done)
+    code = failed(made.has_output_failed ? EXIT_OUTPUT : EXIT_SESSION);
+  else if (!is_ended)
     code = output_failed();
   if (is_done && self->options.is_json) code = print_json(self, &made);
   if (is_done && self->options.has_stats) report_print(&made.report, stderr);
@@ -195,7 +197,7 @@ static int converse(program *self) {
   int64_t position = 0;
   int code = EXIT_OK;
   const bool is_terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-  while (code == EXIT_OK) {
+  while (code == EXIT_OK && !runner_is_interrupted()) {
     if (is_terminal) (void)(printf("> ") < 0 || fflush(stdout));
     const ssize_t bytes = getline(&line, &room, stdin);
     if (bytes <= 0) break;

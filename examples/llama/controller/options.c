@@ -146,7 +146,7 @@ int options_read(int argc, char **argv, options *ret_options) {
   for (int i = 1; i < argc; i++) {
     bool is_flag = false;
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-      return fputs(help, stdout) < 0 ? EXIT_OUTPUT : EXIT_OK;
+      return fputs(help, stdout) < 0 || fflush(stdout) != 0 ? EXIT_OUTPUT : EXIT_OK;
     for (size_t k = 0; k < sizeof(flags) / sizeof(flags[0]); k++)
       if (strcmp(argv[i], flags[k].name) == 0) is_flag = *flags[k].to = true;
     if (is_flag) continue;

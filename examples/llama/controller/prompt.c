@@ -23,8 +23,8 @@ bool prompt_check_chat(const disco_weights *model, const tokenizer *words) {
   const char *template = disco_weights_metadata(model, "tokenizer.chat_template");
   if (template == NULL)
     return refuse(DISCO_VALUE, "the model has no chat format (tokenizer.chat_template): use --prompt without --chat");
-  if (strstr(template, message_begin) == NULL || tokenizer_special(words, message_begin) < 0 ||
-      tokenizer_special(words, message_end) < 0)
+  if (strstr(template, message_begin) == NULL || strstr(template, message_end) == NULL ||
+      tokenizer_special(words, message_begin) < 0 || tokenizer_special(words, message_end) < 0)
     return refuse(DISCO_VALUE,
                   "the chat format of the model (tokenizer.chat_template) is not ChatML, the one that this "
                   "program knows: use --prompt without --chat");

@@ -129,8 +129,11 @@ static int load(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *
   if (s == NULL) return disco_raise("MemoryError", "no memory for the state of a worker");
   if (!load_state(disco_value_text(&args[0], NULL), (precision)args[1].v_int64, args[2].v_int64, s) ||
       disco_capsule_create(state_name, s, destroy_state, &capsule) != DISCO_OK) {
+    disco_error_info error = {.struct_size = sizeof(error)};
+    const bool is_ended = disco_last_error(&error) == DISCO_OK && error.status == DISCO_INTERRUPTED;
     destroy_state(s);
-    return disco_raise_last();
+    return is_ended ? disco_raise("SessionClosedError", "llama.load: nobody waits for it any more")
+                    : disco_raise_last();
   }
   *result = disco_value_object(capsule);
   return 0;

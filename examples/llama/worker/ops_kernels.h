@@ -54,7 +54,7 @@ ALWAYS_INLINE void score_block(const float *query, const float *block, int64_t w
   put(scores, &all);
 }
 
-/* scores = e^(scores - the largest); returns their sum. Beyond `length` they are zero. */
+/* scores = e^(scores - the largest); returns their sum. What is beyond `length` means nothing. */
 ALWAYS_INLINE float softmax_weights(float *scores, int64_t length) {
   float most = -INFINITY, sum = 0;
   for (int64_t j = 0; j < length; j++) most = scores[j] > most ? scores[j] : most;

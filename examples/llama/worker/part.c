@@ -58,6 +58,12 @@ static matrix_kind kind_of(const loading *self, const char *name) {
   return MATRIX_F32;
 }
 
+static bool is_float32(const char *name, const disco_shard *shard) {
+  const DLDataType type = shard->dtype;
+  return (type.code == kDLFloat && type.bits == 32 && type.lanes == 1) ||
+         refuse(DISCO_VALUE, "tensor %s cannot be read as float32", name);
+}
+
 /* This worker's slice of a matrix. */
 static bool load_matrix(loading *self, const char *name, matrix *ret_matrix, int32_t *ret_first) {
   const matrix_kind kind = kind_of(self, name);
@@ -66,6 +72,7 @@ static bool load_matrix(loading *self, const char *name, matrix *ret_matrix, int
   const int64_t rows = shard.shape[0];
   const int64_t columns = shard.axis == 1 ? shard.count : disco_weights_tensor_at(self->model, shard.tensor)->shape[1];
   void *at = place(self, matrix_bytes(kind, rows, columns));
+  if (kind == MATRIX_F32 && !is_float32(name, &shard)) return false;
   if (ret_first != NULL) *ret_first = (int32_t)shard.first;
   if (self->memory == NULL) { /* the first pass */
     if (shard.bytes > self->scratch_bytes) self->scratch_bytes = shard.bytes;
@@ -82,6 +89,7 @@ static bool load_vector(loading *self, const char *name, const float **ret_vecto
   disco_shard shard;
   if (!shard_named(self, name, true, &shard)) return false;
   void *at = place(self, shard.bytes);
+  if (!is_float32(name, &shard)) return false;
   *ret_vector = at;
   if (self->memory != NULL) return read_shard(self, &shard, at);
   self->total += shard.file_bytes;

@@ -1,4 +1,5 @@
-# Programs: the schema's printer, the command line, one program per folder of examples (or what its CMakeLists.txt says), and the benchmarks.
+# Programs: the schema's printer, the command line, one program per folder of examples (or what its CMakeLists.txt
+# says), and the benchmarks.
 # Those of users (cli, examples) see include/disco only.
 file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.c)
 list(FILTER cli_sources EXCLUDE REGEX "_test\\.c$")

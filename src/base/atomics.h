@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+
 #define DSC_CACHE_LINE 64
 
 #define dsc_load_relaxed(p) atomic_load_explicit((p), memory_order_relaxed)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -58,12 +59,50 @@ static void plans_parse(void **state) {
   }
 }
 
+/* A safetensors file of one layer's queries and keys, 576 columns each; the bytes are a hole. */
+static disco_weights *queries_and_keys(void) {
+  const char header[] =
+      "{\"blk.0.attn_q.weight\": {\"dtype\": \"F32\", \"shape\": [576, 576], \"data_offsets\": [0, 1327104]}, "
+      "\"blk.0.attn_k.weight\": {\"dtype\": \"F32\", \"shape\": [192, 576], \"data_offsets\": [1327104, "
+      "1769472]}}";
+  const uint64_t size = sizeof(header) - 1; /* little-endian, as the format has it */
+  char path[] = "/tmp/llama_layout_XXXXXX";
+  const int fd = mkstemp(path);
+  disco_weights *model = NULL;
+  assert_true(fd >= 0 && write(fd, &size, sizeof(size)) == sizeof(size));
+  assert_int_equal(write(fd, header, size), size);
+  assert_int_equal(ftruncate(fd, (off_t)(sizeof(size) + size + 1769472)), 0);
+  assert_int_equal(disco_weights_open(path, &model), DISCO_OK);
+  (void)close(fd);
+  (void)unlink(path);
+  return model;
+}
+
+/* 9 heads that share 3 key-value heads: 2 + 1 of these, with 6 + 3 of the others. */
+static void two_workers_share_three_heads(void **state) {
+  (void)state;
+  disco_weights *model = queries_and_keys();
+  disco_shard_plan *plan = NULL;
+  char *json = layout_plan(&smollm2, false);
+  const int64_t wanted[2][2] = {{384, 192}, {128, 64}};
+  assert_int_equal(disco_shard_plan_parse(json, strlen(json), &plan), DISCO_OK);
+  for (int64_t tensor = 0; tensor < 2; tensor++)
+    for (int32_t worker = 0; worker < 2; worker++) {
+      disco_shard shard;
+      assert_int_equal(disco_shard_of(model, plan, tensor, 2, worker, &shard), DISCO_OK);
+      assert_int_equal(shard.count, wanted[tensor][worker]);
+      assert_int_equal(shard.first, worker == 0 ? 0 : wanted[tensor][0]);
+    }
+  free(json);
+  disco_shard_plan_destroy(plan);
+  disco_weights_close(model);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(numbers_that_fit_are_taken),
-      cmocka_unit_test(others_are_refused_with_those_that_fit),
-      cmocka_unit_test(many_heads_are_cut_short),
-      cmocka_unit_test(plans_parse),
+      cmocka_unit_test(numbers_that_fit_are_taken),    cmocka_unit_test(others_are_refused_with_those_that_fit),
+      cmocka_unit_test(many_heads_are_cut_short),      cmocka_unit_test(plans_parse),
+      cmocka_unit_test(two_workers_share_three_heads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
 #include "common/dims.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,9 +33,8 @@ static bool real(const disco_weights *model, const char *key, double otherwise, 
   double value = otherwise;
   const char *json = disco_weights_metadata(model, key);
   if (json != NULL && !number(model, key, &value)) return refuse(DISCO_VALUE, "%s is %.40s and no number", key, json);
-  if (value <= 0) return refuse(DISCO_VALUE, "%s is %g; it has to be positive", key, value);
   *to = (float)value;
-  return true;
+  return (*to > 0 && isfinite(*to)) || refuse(DISCO_VALUE, "%s is %g; it has to be a positive float", key, value);
 }
 
 static bool read_head_width(const disco_weights *model, dims *d) {
@@ -147,7 +145,7 @@ static bool has_no_others(const disco_weights *model, const dims *d) {
     char part[16];
     int layer = -1, end = 0;
     for (size_t k = 0; k < sizeof(others) / sizeof(others[0]); k++) is_known |= strcmp(name, others[k]) == 0;
-    if (sscanf(name, "blk.%d.%15[a-z_].weight%n", &layer, part, &end) == 2 && end > 0 && name[end] == 0 &&
+    if (sscanf(name, "blk.%d.%15[a-z_].weight%n", &layer, part, &end) == 2 && end > 0 && name[end] == 0 && layer >= 0 &&
         layer < d->layers)
       for (size_t k = 0; k < sizeof(parts) / sizeof(parts[0]); k++) is_known |= strcmp(part, parts[k]) == 0;
     if (!is_known)

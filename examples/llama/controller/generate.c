@@ -48,7 +48,7 @@ bool generate(runner *on, const tokenizer *words, const options *o, const tokens
                   (long long)count, (long long)capacity, (long long)(capacity - position));
   ret->report.prompt_tokens = count;
   ret->finish = FINISH_LENGTH;
-  if (o->max_tokens == 0) return true;
+  if (o->max_tokens == 0) return report_gather(&ret->report, on, 0);
   const double start = seconds_now();
   if (!runner_prefill(on, prompt->ids, count, o->temperature, o->seed, &token)) return false;
   ret->report.prefill = seconds_now() - start;

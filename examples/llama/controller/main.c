@@ -27,6 +27,7 @@ typedef struct {
   int64_t capacity;
   double start; /* seconds until all had loaded */
   bool has_bar;
+  int32_t pending; /* in a conversation: a token that was shown and is not in the context; -1: none */
 } program;
 
 /* ---- Errors ---- */
@@ -178,6 +179,7 @@ static int answer(program *self, int64_t *position) {
   const bool is_done =
       generate(&self->runner, self->tokenizer, &self->options, &self->prompt, *position, self->capacity, to, &made);
   int code = EXIT_OK;
+  self->pending = is_done && made.finish != FINISH_END && made.made.count > 0 ? made.made.ids[made.made.count - 1] : -1;
   if (self->options.max_tokens > 0) *position += (int64_t)self->prompt.count + made.report.decoded_tokens;
   const bool is_ended = to == NULL || (made.text.size == 0 && !is_done) || (putchar('\n') != EOF && fflush(to) == 0);
   if (!is_done)
@@ -204,7 +206,8 @@ static int converse(program *self) {
     if (line[bytes - 1] == '\n') line[bytes - 1] = 0;
     if (line[0] == 0) continue;
     self->prompt.count = 0;
-    if (!prompt_question(self->tokenizer, position == 0, self->options.system, line, &self->prompt)) {
+    if ((self->pending >= 0 && !tokens_append(&self->prompt, self->pending)) ||
+        !prompt_question(self->tokenizer, position == 0, self->options.system, line, &self->prompt)) {
       code = failed(EXIT_INPUT);
     } else if (position + (int64_t)self->prompt.count > self->capacity) {
       (void)refuse(DISCO_VALUE, "the context of %lld tokens is full", (long long)self->capacity);
@@ -222,6 +225,10 @@ static int measure_perplexity(program *self) {
   const int64_t count = (int64_t)self->prompt.count;
   if (!runner_score(&self->runner, self->prompt.ids, count, &sum)) return failed(EXIT_SESSION);
   const double perplexity = exp(-sum / (double)(count - 1));
+  if (!isfinite(perplexity)) {
+    (void)refuse(DISCO_VALUE, "the perplexity is no number: the model gives a token of the text no chance at all");
+    return failed(EXIT_SESSION);
+  }
   const int printed = self->options.is_json
                           ? printf("{\"perplexity\": %.9g, \"tokens\": %lld}\n", perplexity, (long long)count)
                           : printf("perplexity %.4f over %lld tokens\n", perplexity, (long long)count);
@@ -239,7 +246,7 @@ static int work(program *self) {
 }
 
 int main(int argc, char **argv) {
-  static program self;
+  static program self = {.pending = -1};
   int code = options_read(argc, argv, &self.options);
   if (code >= 0) return code;
   (void)signal(SIGPIPE, SIG_IGN); /* writing fails instead */

@@ -46,7 +46,7 @@ static const char help[] =
     "\n"
     "Exit codes: 0 done; 1 output failed; 2 the options, the model or the prompt are wrong; 3 a worker failed or "
     "died;\n"
-    "130 Ctrl-C.\n";
+    "130 Ctrl-C, or SIGTERM.\n";
 
 static int wrong(const char *format, const char *option, const char *value) {
   fprintf(stderr, "disco-llama: ");

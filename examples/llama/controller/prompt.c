@@ -47,6 +47,8 @@ static bool message(const tokenizer *words, const char *role, const char *text, 
 
 bool prompt_question(const tokenizer *words, bool is_first, const char *system, const char *question, tokens *to) {
   if (!is_first && !(mark(words, message_end, to) && plain(words, "\n", to))) return false;
+  const int32_t begin = is_first ? tokenizer_begin(words) : -1;
+  if (begin >= 0 && !tokens_append(to, begin)) return false;
   if (is_first && system != NULL && !message(words, "system", system, to)) return false;
   return message(words, "user", question, to) && mark(words, message_begin, to) && plain(words, "assistant\n", to);
 }

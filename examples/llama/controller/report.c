@@ -1,7 +1,5 @@
 #include "controller/report.h"
 
-#include <string.h>
-
 #include "disco/value.h"
 
 bool report_reset(runner *on) {

@@ -7,7 +7,7 @@
 
 #include "controller/runner.h"
 
-enum { REPORT_MAX_WORKERS = 64 /* lines of the table */ };
+enum { REPORT_MAX_WORKERS = 64 /* whose CPU is told; of more, the first ones' */ };
 
 /* Seconds unless it says otherwise. A phase's share of the controller is its time less that of the busiest worker; what
  * a collective costs is what its last member spent in it, and what the others spent beyond that is waiting. */
@@ -17,7 +17,7 @@ typedef struct {
   double load, prefill, decode;
   int64_t prompt_tokens, decoded_tokens; /* decoded: each by a call of its own */
   double control;                        /* of decode, the controller's */
-  double collectives, waiting;           /* of decode: of the mean worker */
+  double collectives, waiting;           /* of decode; waiting: of the mean worker */
   double file_bytes, weight_bytes;       /* of all workers */
   double cpu[REPORT_MAX_WORKERS];        /* of decode, of each worker: share of the time */
 } report;

@@ -7,7 +7,7 @@
 #include "disco/value.h"
 #include "disco/worker.h"
 
-enum { SLICE_MS = 100 /* how long a wait may not notice Ctrl-C */ };
+enum { SLICE_MS = 100 /* how long a wait may not notice Ctrl-C */, GRACE_MS = 1000 /* what a worker has to end in */ };
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -106,6 +106,7 @@ static bool start(runner *self, bool is_processes) {
   const char *const libraries[] = {llama_library(), NULL};
   disco_session_options options = DISCO_SESSION_OPTIONS_INIT(self->workers, 1);
   options.libraries = libraries;
+  options.grace_ms = GRACE_MS;
   int64_t *devices = calloc((size_t)self->workers, sizeof(*devices));
   self->answers = calloc((size_t)self->workers, sizeof(*self->answers));
   if (devices == NULL || self->answers == NULL) {

@@ -52,7 +52,8 @@ bool runner_score(runner *self, const int32_t *tokens, int64_t count, double *re
 bool runner_ask(runner *self, enum runner_function function, const int32_t *tokens, int64_t count);
 void runner_drop(runner *self);
 
-/* From a signal handler: what waits now ends soon, and so does what waits later. */
+/* From a signal handler: what waits now ends soon, and so does what waits later; but for runner_open() while the
+ * workers start. */
 void runner_interrupt(void);
 bool runner_is_interrupted(void);
 

@@ -2,6 +2,7 @@
 #include "worker/functions.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,7 +155,8 @@ static bool run(state *s, const int32_t *tokens, int64_t count, batch_reader eac
                   (long long)room);
   for (int64_t done = 0; done < count; done += DECODER_BATCH) {
     const int32_t batch = count - done < DECODER_BATCH ? (int32_t)(count - done) : DECODER_BATCH;
-    if (!decoder_forward(s->decoder, tokens + done, batch, each != NULL, ret_logits) ||
+    if (disco_worker_progress((uint64_t)done, (uint64_t)count) != DISCO_OK || /* nobody waits any more */
+        !decoder_forward(s->decoder, tokens + done, batch, each != NULL, ret_logits) ||
         (each != NULL && !each(context, batch, *ret_logits))) {
       decoder_rewind(s->decoder, before);
       return false;
@@ -173,7 +175,9 @@ static bool next_token(state *s, const int32_t *tokens, int64_t count, double te
   const candidate mine =
       sample(logits, part->rows, part->first_row, temperature, (uint64_t)seed, decoder_position(s->decoder));
   if (!decoder_gather(s->decoder, &mine, sizeof(mine), s->candidates)) return false;
-  *ret_token = best_of(s->candidates, part->workers).token;
+  const candidate best = best_of(s->candidates, part->workers);
+  if (!(best.score > -INFINITY)) return refuse(DISCO_VALUE, "no logit is a number: are the weights?");
+  *ret_token = best.token;
   s->figures[FIGURE_BUSY] += seconds_now() - start;
   s->figures[FIGURE_CPU] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - cpu_start;
   return true;

@@ -2,7 +2,7 @@
  *
  *   llama.load(path: str, precision: int, capacity: int) -> state
  *     this worker's part of the model, and an empty context for `capacity` tokens; precision: enum precision.
- *     disco_worker_progress() says how far it is, in bytes of the file
+ *     disco_worker_progress() says how far it is, in bytes of the file; SessionClosedError when nobody waits any more
  *   llama.prefill(state, tokens: Tensor of int32, temperature: float, seed: int) -> int
  *     append the tokens to the context; the one that comes next, the same on every worker
  *   llama.decode(state, token: int, temperature: float, seed: int) -> int

@@ -119,9 +119,7 @@ static bool fits(const loading *self, const model_layer *l) {
   if (l->query.rows == l->output.columns && l->key.rows == l->value.rows && l->query.rows == l->key.rows * group &&
       l->key.rows % width == 0 && l->gate.rows == l->up.rows && l->up.rows == l->down.columns)
     return true;
-  return refuse(DISCO_VALUE,
-                "the heads of %lld elements cannot be cut between blocks of 32: use --precision exact, or one "
-                "worker",
+  return refuse(DISCO_VALUE, "the heads of %lld elements cannot be cut between blocks of 32: use one worker",
                 (long long)width);
 }
 

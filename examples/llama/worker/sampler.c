@@ -27,7 +27,7 @@ static float largest(const float *logits, int64_t count, int64_t *ret_index) {
       most = logits[i];
       *ret_index = i;
     }
-  return most;
+  return most; /* -infinity: none is a number */
 }
 
 candidate sample(const float *logits, int64_t count, int64_t first_token, double temperature, uint64_t seed,

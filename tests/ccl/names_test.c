@@ -328,6 +328,7 @@ static void a_tensor_that_all_share_is_refused(void **state) {
     for (int64_t at = 0; at < counts[i]; at++) assert_true(((float *)tensor->data)[at] == (float)at);
     /* Out of place it is fine. */
     post(session, "runtime.disco.allreduce", VALUES(any_dref(shared), kinds, any_bool(false), any_dref(out)));
+    sync_all(session); /* the others may still read what worker 0 is about to write over */
     expect_ok(disco_copy_from_worker0(session, host, out));
     sync_all(session);
     for (int64_t at = 0; at < counts[i]; at++) assert_true(((float *)tensor->data)[at] == 3 * (float)at);

@@ -114,8 +114,9 @@ typedef struct {
   uint32_t transport;   /* DISCO_TRANSPORT_* */
   uint64_t arena_bytes; /* address space for each worker's tensors, used as they grow; 0 = the machine's
                            memory, less with many workers */
-  /* The program to start for each worker, as `PROGRAM worker ID WORKERS GROUPS READ_FD WRITE_FD [OPTION...]`. NULL: the
-   * environment variable DISCO_WORKER, else `disco` in ../bin from libdisco.so, else beside it, else on PATH. */
+  /* The program to start for each worker, as `PROGRAM [ARGUMENT...] worker ID WORKERS GROUPS READ_FD WRITE_FD
+   * [OPTION...]`. NULL: the environment variable DISCO_WORKER, else `disco` in ../bin from libdisco.so, else beside it,
+   * else on PATH. */
   const char *program;
   const char *const *environment; /* NAME=VALUE..., NULL: added to the controller's, or replacing what is there */
   const char *working_directory;  /* NULL: the controller's */
@@ -138,10 +139,14 @@ typedef struct {
   /* "nccl=cpu": init_ccl("nccl") starts cpu when no data plane nccl is registered. NULL: the environment variable
    * DISCO_CCL_ALIAS, else none. */
   const char *ccl_alias;
+
+  /* Worker processes again: words between `program` and "worker", NULL: {"-m", "libdisco.worker", NULL} for a Python
+   * program. NULL: none. */
+  const char *const *program_arguments;
 } disco_session_options;
 
 #define DISCO_SESSION_OPTIONS_INIT(workers, groups) \
-  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(disco_session_options), (workers), (groups), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* A session whose workers are threads of this process. Does not wait for the workers to start. The caller owns
  * *ret_session (one reference). DISCO_VALUE: counts, with both numbers; options out of range. DISCO_MEMORY,

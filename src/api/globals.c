@@ -2,9 +2,11 @@
  * those of TVM's client. */
 #include "api/globals.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/call.h"
 #include "api/session_api.h"
 #include "builtin/table.h"
 #include "disco/disco.h"
@@ -13,54 +15,12 @@
 #include "ffi/error.h"
 #include "session/session.h"
 
-typedef struct {
-  const char *name; /* whole, for messages */
-  const TVMFFIAny *args;
-  int32_t count;
-  TVMFFIAny *result;
-} call;
-
-/* ---- Arguments ---- */
-
-static disco_status arg_session(const call *c, int32_t index, disco_session **ret_session) {
-  return dsc_object_as_session(&c->args[index], ret_session);
-}
-
-/* A DRef, of any session: whoever uses it compares. */
-static disco_status arg_dref(const call *c, int32_t index, dsc_dref **ret_dref) {
-  if (c->args[index].type_index != DSC_TYPE_DREF)
-    return dsc_fail(DISCO_TYPE, "%s: Cannot convert from type `%s` to `runtime.disco.DRef` (argument #%d)", c->name,
-                    dsc_value_type_name(&c->args[index]), index);
-  *ret_dref = (dsc_dref *)c->args[index].v_obj;
-  TVMFFIAny session = dsc_object_value((*ret_dref)->session);
-  disco_session *ours;
-  return dsc_object_as_session(&session, &ours);
-}
-
-static disco_status arg_int(const call *c, int32_t index, int64_t low, int64_t high, int32_t *ret_int) {
-  int64_t number;
-  if (!dsc_value_as_int(&c->args[index], &number)) return dsc_args_mismatch(c->name, index, "int", &c->args[index]);
-  if (number < low || number > high)
-    return dsc_fail(DISCO_VALUE, "%s: argument #%d is %lld; it must be between %lld and %lld", c->name, index,
-                    (long long)number, (long long)low, (long long)high);
-  *ret_int = (int32_t)number;
-  return DISCO_OK;
-}
-
-/* A copy of a string argument (free()). */
-static disco_status arg_string(const call *c, int32_t index, char **ret_text) {
-  TVMFFIByteArray text;
-  if (!dsc_value_string(&c->args[index], &text)) return dsc_args_mismatch(c->name, index, "str", &c->args[index]);
-  *ret_text = strndup(text.data, text.size);
-  return *ret_text != NULL ? DISCO_OK : dsc_fail(DISCO_MEMORY, "no memory for a string of %zu bytes", text.size);
-}
-
 /* ---- Functions ---- */
 
-static disco_status session_threaded(const call *c) {
+static disco_status session_threaded(const dsc_call *c) {
   int32_t workers = 0, groups = 0;
-  disco_status status = arg_int(c, 0, INT32_MIN, INT32_MAX, &workers);
-  if (status == DISCO_OK) status = arg_int(c, 1, INT32_MIN, INT32_MAX, &groups);
+  disco_status status = dsc_call_int32(c, 0, INT32_MIN, INT32_MAX, &workers);
+  if (status == DISCO_OK) status = dsc_call_int32(c, 1, INT32_MIN, INT32_MAX, &groups);
   if (status != DISCO_OK) return status;
   disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
   disco_session *session = NULL;
@@ -70,13 +30,13 @@ static disco_status session_threaded(const call *c) {
 }
 
 /* (workers, groups, the name of a pool's creator, its entrypoint) */
-static disco_status session_process(const call *c) {
+static disco_status session_process(const dsc_call *c) {
   int32_t workers = 0, groups = 0;
   char *creator = NULL, *entrypoint = NULL;
-  disco_status status = arg_int(c, 0, INT32_MIN, INT32_MAX, &workers);
-  if (status == DISCO_OK) status = arg_int(c, 1, INT32_MIN, INT32_MAX, &groups);
-  if (status == DISCO_OK) status = arg_string(c, 2, &creator);
-  if (status == DISCO_OK) status = arg_string(c, 3, &entrypoint);
+  disco_status status = dsc_call_int32(c, 0, INT32_MIN, INT32_MAX, &workers);
+  if (status == DISCO_OK) status = dsc_call_int32(c, 1, INT32_MIN, INT32_MAX, &groups);
+  if (status == DISCO_OK) status = dsc_call_string(c, 2, &creator);
+  if (status == DISCO_OK) status = dsc_call_string(c, 3, &entrypoint);
   if (status == DISCO_OK) {
     disco_session_options options = DISCO_SESSION_OPTIONS_INIT(workers, groups);
     options.pool_creator = creator;
@@ -91,27 +51,28 @@ static disco_status session_process(const call *c) {
 }
 
 /* (worker, workers, groups, read_fd, write_fd): the body of a worker process */
-static disco_status worker_process(const call *c) {
+static disco_status worker_process(const dsc_call *c) {
   int32_t numbers[5] = {0};
   disco_status status = DISCO_OK;
-  for (int32_t i = 0; status == DISCO_OK && i < 5; i++) status = arg_int(c, i, INT32_MIN, INT32_MAX, &numbers[i]);
+  for (int32_t i = 0; status == DISCO_OK && i < 5; i++)
+    status = dsc_call_int32(c, i, INT32_MIN, INT32_MAX, &numbers[i]);
   if (status != DISCO_OK) return status;
   return disco_worker_process(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]);
 }
 
-static disco_status session_get_num_workers(const call *c) {
+static disco_status session_get_num_workers(const dsc_call *c) {
   disco_session *session;
-  disco_status status = arg_session(c, 0, &session);
+  disco_status status = dsc_call_session(c, 0, &session);
   if (status == DISCO_OK) *c->result = dsc_int(disco_session_num_workers(session));
   return status;
 }
 
-static disco_status session_get_global_func(const call *c) {
+static disco_status session_get_global_func(const dsc_call *c) {
   disco_session *session;
   char *name = NULL;
   disco_dref *func = NULL;
-  disco_status status = arg_session(c, 0, &session);
-  if (status == DISCO_OK) status = arg_string(c, 1, &name);
+  disco_status status = dsc_call_session(c, 0, &session);
+  if (status == DISCO_OK) status = dsc_call_string(c, 1, &name);
   if (status == DISCO_OK) status = disco_session_get_global_func(session, name, &func);
   if (status == DISCO_OK) *c->result = dsc_object_value(func);
   free(name);
@@ -119,58 +80,60 @@ static disco_status session_get_global_func(const call *c) {
 }
 
 /* (S, x, x, func, args...): slots 1 and 2 are placeholders. */
-static disco_status session_call_packed(const call *c) {
+static disco_status session_call_packed(const dsc_call *c) {
   disco_session *session;
   dsc_dref *func = NULL;
   disco_dref *result = NULL;
   if (c->count < 4)
     return dsc_fail(DISCO_TYPE, "%s takes a session, two placeholders, a function and its arguments", c->name);
-  disco_status status = arg_session(c, 0, &session);
-  if (status == DISCO_OK) status = arg_dref(c, 3, &func);
+  disco_status status = dsc_call_session(c, 0, &session);
+  if (status == DISCO_OK) status = dsc_call_dref(c, 3, &func);
   if (status == DISCO_OK) status = dsc_session_call(session, func, c->args + 4, c->count - 4, &result);
   if (status == DISCO_OK) *c->result = dsc_object_value(result);
   return status;
 }
 
-static disco_status session_sync_worker(const call *c) {
+static disco_status session_sync_worker(const dsc_call *c) {
   disco_session *session;
   int32_t worker = 0;
-  disco_status status = arg_session(c, 0, &session);
-  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  disco_status status = dsc_call_session(c, 0, &session);
+  if (status == DISCO_OK) status = dsc_call_int32(c, 1, 0, INT32_MAX, &worker);
   return status == DISCO_OK ? disco_session_sync(session, worker, DISCO_FOREVER) : status;
 }
 
-static disco_status copy_worker0(const call *c, uint8_t message) {
+static disco_status copy_worker0(const dsc_call *c, uint8_t message) {
   disco_session *session;
   dsc_dref *dref = NULL;
-  disco_status status = arg_session(c, 0, &session);
+  disco_status status = dsc_call_session(c, 0, &session);
   if (status == DISCO_OK && c->args[1].type_index != kTVMFFITensor)
     status = dsc_args_mismatch(c->name, 1, "ffi.Tensor", &c->args[1]);
-  if (status == DISCO_OK) status = arg_dref(c, 2, &dref);
+  if (status == DISCO_OK) status = dsc_call_dref(c, 2, &dref);
   return status == DISCO_OK ? dsc_session_copy(session, message, c->args[1].v_obj, dref) : status;
 }
 
-static disco_status session_copy_from_worker0(const call *c) { return copy_worker0(c, DSC_MESSAGE_CopyFromWorker0); }
-static disco_status session_copy_to_worker0(const call *c) { return copy_worker0(c, DSC_MESSAGE_CopyToWorker0); }
+static disco_status session_copy_from_worker0(const dsc_call *c) {
+  return copy_worker0(c, DSC_MESSAGE_CopyFromWorker0);
+}
+static disco_status session_copy_to_worker0(const dsc_call *c) { return copy_worker0(c, DSC_MESSAGE_CopyToWorker0); }
 
-static disco_status session_init_ccl(const call *c) {
+static disco_status session_init_ccl(const dsc_call *c) {
   disco_session *session;
   char *name = NULL;
-  disco_status status = arg_session(c, 0, &session);
+  disco_status status = dsc_call_session(c, 0, &session);
   if (status == DISCO_OK && c->args[2].type_index != kTVMFFIShape)
     status = dsc_args_mismatch(c->name, 2, "ffi.Shape", &c->args[2]);
-  if (status == DISCO_OK) status = arg_string(c, 1, &name);
+  if (status == DISCO_OK) status = dsc_call_string(c, 1, &name);
   if (status == DISCO_OK) status = dsc_session_init_ccl(session, name, &c->args[2]);
   free(name);
   return status;
 }
 
 /* (S, device ids): of this library's own data planes */
-static disco_status init_own_ccl(const call *c, const char *name) {
+static disco_status init_own_ccl(const dsc_call *c, const char *name) {
   disco_session *session;
   const int64_t *ids = NULL;
   size_t count = 0;
-  disco_status status = arg_session(c, 0, &session);
+  disco_status status = dsc_call_session(c, 0, &session);
   if (status == DISCO_OK && c->args[1].type_index != kTVMFFIShape)
     status = dsc_args_mismatch(c->name, 1, "ffi.Shape", &c->args[1]);
   if (status == DISCO_OK && !dsc_value_as_shape(&c->args[1], NULL, 0, &ids, &count))
@@ -178,40 +141,48 @@ static disco_status init_own_ccl(const call *c, const char *name) {
   return status == DISCO_OK ? dsc_session_start_plane(session, name, &c->args[1], count) : status;
 }
 
-static disco_status init_cpu(const call *c) { return init_own_ccl(c, "cpu"); }
-static disco_status init_ref(const call *c) { return init_own_ccl(c, "ref"); }
+static disco_status init_cpu(const dsc_call *c) { return init_own_ccl(c, "cpu"); }
+static disco_status init_ref(const dsc_call *c) { return init_own_ccl(c, "ref"); }
 
-static disco_status session_shutdown(const call *c) {
+static disco_status session_shutdown(const dsc_call *c) {
   disco_session *session;
-  disco_status status = arg_session(c, 0, &session);
+  disco_status status = dsc_call_session(c, 0, &session);
   return status == DISCO_OK ? disco_session_shutdown(session) : status;
 }
 
-static disco_status dref_debug_get(const call *c) {
+static disco_status dref_debug_get(const dsc_call *c) {
   dsc_dref *dref = NULL;
   int32_t worker = 0;
-  disco_status status = arg_dref(c, 0, &dref);
-  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  disco_status status = dsc_call_dref(c, 0, &dref);
+  if (status == DISCO_OK) status = dsc_call_int32(c, 1, 0, INT32_MAX, &worker);
   return status == DISCO_OK ? disco_debug_get(dref, worker, DISCO_FOREVER, c->result) : status;
 }
 
-static disco_status dref_debug_copy_from(const call *c) {
+static disco_status dref_debug_copy_from(const dsc_call *c) {
   dsc_dref *dref = NULL;
   int32_t worker = 0;
-  disco_status status = arg_dref(c, 0, &dref);
-  if (status == DISCO_OK) status = arg_int(c, 1, 0, INT32_MAX, &worker);
+  disco_status status = dsc_call_dref(c, 0, &dref);
+  if (status == DISCO_OK) status = dsc_call_int32(c, 1, 0, INT32_MAX, &worker);
   return status == DISCO_OK ? disco_debug_set(dref, worker, &c->args[2], DISCO_FOREVER) : status;
 }
 
-/* ---- The table ---- */
+static disco_status refuse_hosts(const dsc_call *c) {
+  return dsc_fail(DISCO_RUNTIME,
+                  "%s: this libdisco has no sessions over several hosts yet; use threads or processes of one host "
+                  "(runtime.disco.SessionThreaded, SessionProcess)",
+                  c->name);
+}
 
-typedef struct {
-  const char *name;
-  int32_t arguments; /* -1: any number */
-  disco_status (*function)(const call *c);
-} entry;
+static disco_status libdisco_version(const dsc_call *c) {
+  return dsc_value_from_string(disco_version(), strlen(disco_version()), c->result);
+}
 
-static const entry entries[] = {
+/* ---- The tables ---- */
+
+#define TVM_PREFIX "runtime.disco."
+#define OWN_PREFIX "libdisco."
+
+static const dsc_call_entry entries[] = {
     {"runtime.disco.SessionThreaded", 2, session_threaded},
     {"runtime.disco.SessionProcess", 4, session_process},
     {"runtime.disco.WorkerProcess", 5, worker_process},
@@ -227,23 +198,53 @@ static const entry entries[] = {
     {"runtime.disco.SessionShutdown", 1, session_shutdown},
     {"runtime.disco.DRefDebugGetFromRemote", 2, dref_debug_get},
     {"runtime.disco.DRefDebugCopyFrom", 3, dref_debug_copy_from},
+    /* All of them, so that none of TVM's own meets our objects. */
+    {"runtime.disco.SocketSession", -1, refuse_hosts},
+    {"runtime.disco.RemoteSocketSession", -1, refuse_hosts},
+    {"runtime.disco.socket_session_init_workers", -1, refuse_hosts},
+    {"runtime.disco.libdisco_version", 0, libdisco_version}, /* by it a client sees whose functions it has */
 };
 
 static int run_entry(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
-  const entry *which = self;
-  call c = {which->name, args, num_args, result};
+  const dsc_call_entry *which = self;
+  dsc_call c = {which->name, args, num_args, result};
   *result = dsc_none();
   disco_status status = which->arguments >= 0 ? dsc_args_count(which->name, num_args, which->arguments) : DISCO_OK;
   if (status == DISCO_OK) status = which->function(&c);
   return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
 }
 
+static bool is_tvms(const char *name) { return strncmp(name, TVM_PREFIX, strlen(TVM_PREFIX)) == 0; }
+
+/* Under its own name, or that of TVM's client with our prefix. */
+static disco_status register_own(const char *name, TVMFFISafeCallType function, void *self) {
+  char own[128];
+  (void)snprintf(own, sizeof(own), OWN_PREFIX "%s", name + strlen(is_tvms(name) ? TVM_PREFIX : OWN_PREFIX));
+  return disco_register_function(own, function, self, NULL, false);
+}
+
+static disco_status register_tvms(const char *name, TVMFFISafeCallType function, void *self, bool override) {
+  return is_tvms(name) ? disco_register_function(name, function, self, NULL, override) : DISCO_OK;
+}
+
+#define SELF(entry) (void *)(uintptr_t)(entry)
+
 disco_status dsc_globals_publish(bool override) {
   disco_status status = DISCO_OK;
   for (size_t i = 0; status == DISCO_OK && i < sizeof(entries) / sizeof(entries[0]); i++)
-    status = disco_register_function(entries[i].name, run_entry, (void *)(uintptr_t)&entries[i], NULL, override);
+    status = register_tvms(entries[i].name, run_entry, SELF(&entries[i]), override);
   for (int i = 0; status == DISCO_OK && i < dsc_builtin_count; i++)
-    status =
-        disco_register_function(dsc_builtins[i].name, dsc_builtins[i].function, dsc_builtins[i].self, NULL, override);
+    status = register_tvms(dsc_builtins[i].name, dsc_builtins[i].function, dsc_builtins[i].self, override);
+  return status;
+}
+
+disco_status dsc_globals_register_own(void) {
+  disco_status status = DISCO_OK;
+  for (size_t i = 0; status == DISCO_OK && i < sizeof(entries) / sizeof(entries[0]); i++)
+    status = register_own(entries[i].name, run_entry, SELF(&entries[i]));
+  for (int i = 0; status == DISCO_OK && i < dsc_own_entry_count; i++)
+    status = register_own(dsc_own_entries[i].name, run_entry, SELF(&dsc_own_entries[i]));
+  for (int i = 0; status == DISCO_OK && i < dsc_builtin_count; i++)
+    status = register_own(dsc_builtins[i].name, dsc_builtins[i].function, dsc_builtins[i].self);
   return status;
 }

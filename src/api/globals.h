@@ -1,4 +1,4 @@
-/* The global functions runtime.disco.* of the controller, as TVM's client names them. */
+/* Global functions: of the controller and of workers, under TVM's names and under our own. */
 #ifndef DSC_API_GLOBALS_H
 #define DSC_API_GLOBALS_H
 
@@ -6,8 +6,11 @@
 
 #include "base/status.h"
 
-/* Register all controller and worker functions; `override` replaces functions of the same name. Stops at the first that
- * is refused. */
+/* Register runtime.disco.*, as TVM's client names them; `override` replaces functions of the same name. Stops at the
+ * first that is refused. */
 disco_status dsc_globals_publish(bool override);
+/* The same functions, and those that only we have, as libdisco.*: names that TVM never takes, so that they are there
+ * whatever is loaded when. Once, at load. */
+disco_status dsc_globals_register_own(void);
 
 #endif

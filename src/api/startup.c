@@ -96,6 +96,8 @@ __attribute__((constructor)) static void load(void) {
   }
   (void)dsc_object_register_types();
   dsc_session_install();
+  if (dsc_globals_register_own() != DISCO_OK)
+    dsc_log(DSC_LOG_WARN, "libdisco.* was not registered: %s", disco_last_error_text());
   if (strcmp(dsc_setting(DSC_SETTING_FFI_GLOBALS), "0") == 0) return;
   bool extra = dsc_library_count("libtvm_runtime_extra", NULL, 0) > 0;
   bool base = dsc_library_count("libtvm_runtime.so", NULL, 0) > 0 || dsc_library_count("libtvm.so", NULL, 0) > 0;

@@ -55,6 +55,22 @@ int dsc_error_raise(const char *kind, const char *message, size_t message_size, 
   return -1;
 }
 
+/* Kinds that Python has a class for, and so prints itself. */
+static bool is_class_of_python(const char *kind) {
+  static const char *const classes[] = {"RuntimeError", "ValueError", "TypeError",      "AttributeError",
+                                        "KeyError",     "IndexError", "AssertionError", "MemoryError"};
+  for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+    if (strcmp(kind, classes[i]) == 0) return true;
+  return false;
+}
+
+/* A text begins "Kind: "; with a class that prints its name it would be there twice. */
+static const char *without_kind(const char *text, const char *kind) {
+  size_t size = strlen(kind);
+  bool repeats = is_class_of_python(kind) && strncmp(text, kind, size) == 0 && strncmp(text + size, ": ", 2) == 0;
+  return repeats ? text + size + 2 : text;
+}
+
 int dsc_error_raise_status(disco_status status) {
   const dsc_error *error = dsc_thread_error();
   /* The pending Python error is the message: only then may this kind be raised. */
@@ -62,6 +78,7 @@ int dsc_error_raise_status(disco_status status) {
   if (error == NULL || error->status != status)
     return dsc_error_raise(disco_status_kind(status), "no memory for the message", 25, "");
   const char *text = error->text != NULL ? error->text : error->message != NULL ? error->message : "";
+  text = without_kind(text, error->kind);
   return dsc_error_raise(error->kind, text, strlen(text), error->backtrace != NULL ? error->backtrace : "");
 }
 

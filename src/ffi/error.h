@@ -21,7 +21,7 @@ disco_status dsc_error_take_raised(disco_status status);
 disco_status dsc_error_take_object(disco_status status, TVMFFIObject *error /* owned */);
 
 /* Raise this thread's libdisco error as a TVM-FFI error and return -1: the end of a function that TVM-FFI called. The
- * message is the full text. */
+ * message is the full text, without the kind where Python prints it as its class. */
 int dsc_error_raise_status(disco_status status);
 /* Raise kind and message; an empty backtrace, which costs 0.1 us (a C stack would cost 140 ms once). Returns -1. */
 int dsc_error_raise(const char *kind, const char *message, size_t message_size, const char *backtrace);

@@ -1,17 +1,27 @@
 #include "ffi/function.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ffi/error.h"
 #include "ffi/value.h"
 
-disco_status dsc_function_find(const char *name, TVMFFIObject **ret_function) {
+static disco_status find(const char *name, TVMFFIObject **ret_function) {
   TVMFFIByteArray key = {name, strlen(name)};
   TVMFFIObjectHandle function = NULL;
   if (TVMFFIFunctionGetGlobal(&key, &function) != 0) return dsc_error_take_raised(DISCO_RUNTIME);
   *ret_function = function;
   return DISCO_OK;
+}
+
+disco_status dsc_function_find(const char *name, TVMFFIObject **ret_function) {
+  static const char tvms[] = "runtime.disco.";
+  char own[256];
+  disco_status status = find(name, ret_function);
+  if (status != DISCO_OK || *ret_function != NULL || strncmp(name, tvms, strlen(tvms)) != 0) return status;
+  int size = snprintf(own, sizeof(own), "libdisco.%s", name + strlen(tvms));
+  return size < (int)sizeof(own) ? find(own, ret_function) : DISCO_OK;
 }
 
 disco_status dsc_function_each_name(const char *prefix, void (*visit)(void *context, const char *name), void *context) {

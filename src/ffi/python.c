@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/atomics.h"
+#include "ffi/function.h"
+#include "ffi/value.h"
 
 /* Of Python's stable ABI. PyObject stays opaque. */
 typedef struct {
@@ -69,4 +71,77 @@ void dsc_python_at_exit(void (*fn)(void)) {
     dsc_store_relaxed(&installed, register_hook());
   }
   release(state);
+}
+
+/* ---- Thread states ---- */
+
+/* What TVMFFIFunctionCreate() makes holds, behind the public cell, the function that it was given: at an offset that a
+ * function of our own shows. Python gives the same one for all its callables. */
+static TVMFFISafeCallType trampoline;
+static size_t word_offset;
+static _Atomic uintptr_t callback; /* 0: nothing was learned */
+
+enum { WORDS = 3 }; /* its self, function and deleter, in any order */
+
+static uintptr_t word_at(const TVMFFIObject *function, size_t offset) {
+  uintptr_t word;
+  memcpy(&word, (const char *)function + offset, sizeof(word));
+  return word;
+}
+
+static int show(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
+  (void)self;
+  (void)args;
+  (void)num_args;
+  *result = dsc_none();
+  return 0;
+}
+
+void dsc_python_learn(const TVMFFIObject *function) {
+  static char self;
+  TVMFFIObjectHandle own = NULL;
+  const TVMFFISafeCallType wanted = show;
+  uintptr_t shown;
+  memcpy(&shown, &wanted, sizeof(shown));
+  if (dsc_load_acquire(&callback) != 0 || TVMFFIFunctionCreate(&self, show, NULL, &own) != 0) return;
+  const size_t first = sizeof(TVMFFIObject) + sizeof(TVMFFIFunctionCell);
+  trampoline = dsc_function_cell(own)->safe_call;
+  for (size_t i = 0; i < WORDS; i++)
+    if (word_at(own, first + i * sizeof(uintptr_t)) == shown) word_offset = first + i * sizeof(uintptr_t);
+  dsc_object_unref(own);
+  const TVMFFIFunctionCell *cell = (const TVMFFIFunctionCell *)(function + 1);
+  if (word_offset != 0 && cell->safe_call == trampoline)
+    dsc_store_release(&callback, word_at(function, word_offset)); /* release: python.callback */
+}
+
+bool dsc_python_is_callback(const TVMFFIObject *function) {
+  const TVMFFIFunctionCell *cell = (const TVMFFIFunctionCell *)(function + 1);
+  uintptr_t learned = dsc_load_acquire(&callback); /* acquire: python.callback */
+  return learned != 0 && cell->safe_call == trampoline && word_at(function, word_offset) == learned;
+}
+
+/* A state made by Ensure lives until its last Release: one Release is left out. */
+typedef struct {
+  void *thread_state;
+  int ensured;
+} kept_state;
+static _Thread_local kept_state kept;
+
+void dsc_python_keep_state(void) {
+  int (*is_initialized)(void) = NULL, (*ensure)(void) = NULL;
+  void *(*save)(void) = NULL;
+  if (kept.thread_state != NULL || !find("Py_IsInitialized", &is_initialized) || is_initialized() == 0) return;
+  if (!find("PyGILState_Ensure", &ensure) || !find("PyEval_SaveThread", &save)) return;
+  int ensured = ensure();
+  kept = (kept_state){save(), ensured};
+}
+
+void dsc_python_drop_state(void) {
+  int (*is_initialized)(void) = NULL;
+  void (*restore)(void *) = NULL, (*release)(int) = NULL;
+  if (kept.thread_state == NULL || !find("Py_IsInitialized", &is_initialized) || is_initialized() == 0) return;
+  if (!find("PyEval_RestoreThread", &restore) || !find("PyGILState_Release", &release)) return;
+  restore(kept.thread_state);
+  release(kept.ensured);
+  kept.thread_state = NULL;
 }

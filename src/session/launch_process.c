@@ -68,18 +68,26 @@ typedef struct {
 
 enum { CHILD_READ = 3, CHILD_WRITE = 4, MAX_LIBRARIES = 256 };
 
+static int count_words(const char *const *words) {
+  int count = 0;
+  while (words != NULL && words[count] != NULL) count++;
+  return count;
+}
+
 static disco_status prepare_pool(const dsc_engine *engine, const disco_session_options *options, own_pool *ret_pool) {
-  int libraries = 0;
+  const int libraries = count_words(options->libraries), words = count_words(options->program_arguments);
   *ret_pool = (own_pool){.options = options};
-  while (options->libraries != NULL && options->libraries[libraries] != NULL) libraries++;
+  if (words > MAX_LIBRARIES)
+    return dsc_fail(DISCO_VALUE, "option program_arguments lists %d words, at most %d", words, MAX_LIBRARIES);
   if (libraries > MAX_LIBRARIES)
     return dsc_fail(DISCO_VALUE, "option libraries lists %d libraries, at most %d", libraries, MAX_LIBRARIES);
   ret_pool->program = options->program != NULL ? strdup(options->program) : dsc_worker_program();
-  ret_pool->argv = dsc_alloc((size_t)(2 * libraries + 10) * sizeof(char *), "a command line");
+  ret_pool->argv = dsc_alloc((size_t)(2 * libraries + words + 10) * sizeof(char *), "a command line");
   if (ret_pool->program == NULL || ret_pool->argv == NULL) return DISCO_MEMORY;
   const char **argv = ret_pool->argv;
   int n = 0;
   argv[n++] = ret_pool->program;
+  for (int i = 0; i < words; i++) argv[n++] = options->program_arguments[i];
   argv[n++] = "worker";
   (void)snprintf(ret_pool->numbers[1], 16, "%d", engine->settings.num_workers);
   (void)snprintf(ret_pool->numbers[2], 16, "%d", engine->settings.num_groups);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "ffi/python.h"
 #include "os/cpu.h"
 #include "os/thread.h"
 #include "session/engine.h"
@@ -15,7 +16,8 @@ static void *thread_main(void *argument) {
   if (worker->setup.id == 0 && engine->worker0_cpu >= 0 && dsc_cpu_bind(engine->worker0_cpu) != DISCO_OK)
     dsc_log(DSC_LOG_WARN, "worker 0 runs anywhere: %s", disco_last_error_text());
   dsc_worker_run(worker);
-  dsc_worker_destroy(worker);               /* its registers die on its own thread */
+  dsc_worker_destroy(worker); /* its registers die on its own thread */
+  dsc_python_drop_state();
   dsc_store_release(&line->ended, 1);       /* release: status.ended */
   dsc_doorbell_ring(&segment->controllers); /* before the join: the segment is still there */
   if (atomic_exchange(&self->fate, DSC_FATE_ENDED) == DSC_FATE_ABANDONED)

@@ -9,6 +9,7 @@
 #include "disco/channel.h"
 #include "ffi/error.h"
 #include "ffi/function.h"
+#include "ffi/python.h"
 #include "ffi/tensor.h"
 #include "wire/codec.h"
 #include "wire/frame.h"
@@ -90,13 +91,19 @@ static inline disco_status run_CallPacked(dsc_worker *worker, const dsc_record *
   return DISCO_OK;
 }
 
+/* One of Python's will be called more than once: this thread keeps what the calls need. */
+static disco_status keep_function(dsc_worker *worker, const dsc_record *record, TVMFFIAny function) {
+  if (dsc_python_is_callback(function.v_obj)) dsc_python_keep_state();
+  return dsc_registers_set(&worker->registers, record->reg, function);
+}
+
 static disco_status run_GetGlobalFunc(dsc_worker *worker, const dsc_record *record, bool *ret_stop) {
   (void)ret_stop;
   const TVMFFIAny *slots = dsc_record_slots(record);
   TVMFFIAny given, resolved;
   disco_status status = dsc_worker_arrive(worker, record, &slots[1], &resolved);
   if (status == DISCO_OK && resolved.type_index == kTVMFFIFunction)
-    return dsc_registers_set(&worker->registers, record->reg, dsc_value_copy(&resolved));
+    return keep_function(worker, record, dsc_value_copy(&resolved));
   if (status == DISCO_OK) status = dsc_worker_arrive(worker, record, &slots[0], &given);
   if (status != DISCO_OK) return status;
   TVMFFIByteArray text = {"", 0};
@@ -106,7 +113,7 @@ static disco_status run_GetGlobalFunc(dsc_worker *worker, const dsc_record *reco
   TVMFFIObject *function = NULL;
   status = dsc_function_find(name, &function);
   if (status != DISCO_OK) return status;
-  if (function != NULL) return dsc_registers_set(&worker->registers, record->reg, dsc_object_value(function));
+  if (function != NULL) return keep_function(worker, record, dsc_object_value(function));
   dsc_text message = DSC_TEXT_INIT;
   dsc_function_unknown(name, &message);
   status = dsc_fail(DISCO_VALUE, "%s", message.data != NULL ? message.data : name);

@@ -100,11 +100,10 @@ def take_over() -> None:
 
 
 def _take_over(tvm: Any, by_entry_point: bool) -> None:
-    if tvm_status()["driver"] == "libdisco":
-        return
-    _load_rest_of_runtime(tvm)
-    function("publish")()
-    _bind(tvm)
+    if tvm_status()["driver"] != "libdisco":
+        _load_rest_of_runtime(tvm)
+        function("publish")()
+        _bind(tvm)
     _accept_every_ccl(sys.modules[_CLIENT])
     if not by_entry_point:
         _name_worker_program(sys.modules[_CLIENT])

@@ -13,6 +13,7 @@
 #include "disco/worker.h"
 #include "ffi/args.h"
 #include "ffi/error.h"
+#include "ffi/python.h"
 #include "session/session.h"
 
 /* ---- Functions ---- */
@@ -209,8 +210,10 @@ static int run_entry(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFI
   const dsc_call_entry *which = self;
   dsc_call c = {which->name, args, num_args, result};
   *result = dsc_none();
+  dsc_python_stay_out();
   disco_status status = which->arguments >= 0 ? dsc_args_count(which->name, num_args, which->arguments) : DISCO_OK;
   if (status == DISCO_OK) status = which->function(&c);
+  dsc_python_stay_out();
   return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
 }
 

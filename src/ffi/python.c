@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/atomics.h"
+#include "base/compiler.h"
 #include "ffi/function.h"
 #include "ffi/value.h"
+#include "os/thread.h"
 
 /* Of Python's stable ABI. PyObject stays opaque. */
 typedef struct {
@@ -23,10 +25,15 @@ static void *(*save_thread)(void);
 static void (*restore_thread)(void *state);
 static void *(*build_value)(const char *format, ...);
 
+static _Atomic bool ending;
+static _Thread_local bool ends_it; /* this thread does */
+
 /* Python calls it from its atexit module, with the GIL. */
 static void *at_exit(void *self, void *unused) {
   (void)self;
   (void)unused;
+  ends_it = true;
+  dsc_store_release(&ending, true); /* release: python.ending */
   void *state = save_thread();
   exit_fn();
   restore_thread(state);
@@ -71,6 +78,17 @@ void dsc_python_at_exit(void (*fn)(void)) {
     dsc_store_relaxed(&installed, register_hook());
   }
   release(state);
+}
+
+static DSC_COLD void stay_out_for_ever(void) {
+  void *(*this_state)(void) = NULL;
+  if (!find("PyGILState_GetThisThreadState", &this_state) || this_state() == NULL) return;
+  dsc_thread_stay();
+}
+
+void dsc_python_stay_out(void) {
+  /* acquire: python.ending */
+  if (DSC_UNLIKELY(dsc_load_acquire(&ending)) && !ends_it) stay_out_for_ever();
 }
 
 /* ---- Thread states ---- */

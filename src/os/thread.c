@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/inject.h"
 
@@ -17,4 +18,8 @@ disco_status dsc_thread_start(const char *name, dsc_thread_fn fn, void *argument
                     strerror(error), strerrorname_np(error));
   pthread_setname_np(*ret_thread, name);
   return DISCO_OK;
+}
+
+_Noreturn void dsc_thread_stay(void) {
+  for (;;) (void)nanosleep(&(struct timespec){.tv_sec = 3600}, NULL);
 }

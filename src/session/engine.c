@@ -239,7 +239,9 @@ static void stop_now(dsc_engine *engine) {
   }
   if (left > 0) {
     const int64_t last_look_ms = 100;
-    dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* idle workers and blocked callers leave now */
+    /* Idle workers and blocked callers leave now; busy ones, once they come back, skip what else was posted. */
+    dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE);
+    atomic_fetch_add(&engine->segment.header->failures, 1); /* release: segment.failures */
     left = join_until(engine, dsc_clock_deadline_ns(last_look_ms));
     if (left > 0) abandon(engine, left);
   }

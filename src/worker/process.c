@@ -183,8 +183,7 @@ disco_status dsc_worker_process(int32_t worker_id, int32_t num_workers, int32_t 
   bool ring = map_shared(&hello, &memory) == DISCO_OK;
   if (!ring) (void)snprintf(why, sizeof(why), "%s", disco_last_error_text());
   status = send_answer(channel, &hello, ring ? DSC_ANSWER_RING : DSC_ANSWER_PIPE, why);
-  if (status == DISCO_CLOSED)
-    status = dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
+  if (status == DISCO_CLOSED) return DISCO_OK; /* the session was shut down before it had any use for this worker */
   if (status != DISCO_OK) return status;
   notify_fd = write_fd;
   status = ring ? run_on_ring(&hello, &memory, &notify_fd, &guard->finished)
@@ -203,7 +202,6 @@ disco_status dsc_worker_run_channel(int32_t worker_id, int32_t num_workers, int3
   if (status == DISCO_OK) status = read_hello(channel, worker_id, num_workers, num_groups, &hello);
   static const char why[] = "a channel of the user's own";
   if (status == DISCO_OK) status = send_answer(channel, &hello, DSC_ANSWER_PIPE, why);
-  if (status == DISCO_CLOSED)
-    return dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
+  if (status == DISCO_CLOSED) return DISCO_OK; /* as above */
   return status == DISCO_OK ? dsc_worker_serve(&hello, channel, why, NULL) : status;
 }

@@ -261,7 +261,9 @@ def compare_clients(arguments, report, processes):
             f"2 {transport}, {count} DRef arguments: libdisco {own:.2f} us a call, the wheel's own {other:.2f} us; "
             f"issue {issue:.2f} us, floor {floor:.2f} us"
         )
-        report.line(f"{transport}, {count} DRefs: calls per second, times the wheel's own", gain, "x", ">= 3", gain >= 3)
+        report.line(
+            f"{transport}, {count} DRefs: calls per second, times the wheel's own", gain, "x", ">= 3", gain >= 3
+        )
         report.line(f"{transport}, {count} DRefs: issue, over the floor", over, "us", f"<= {allowed}", over <= allowed)
     if not processes:
         one = Runtime("libdisco-threads", 1, arguments.floor)
@@ -279,7 +281,9 @@ def compare_pipes(arguments, report):
     for workers in (4, 8):
         ours, pipes = Runtime("libdisco-processes", workers), Runtime("pipes", workers)
         ours.ask("prepare", 0)
-        rows = [(ours.ask("calls", arguments.window), pipes.ask("calls", arguments.window)) for _ in range(arguments.rounds)]
+        rows = [
+            (ours.ask("calls", arguments.window), pipes.ask("calls", arguments.window)) for _ in range(arguments.rounds)
+        ]
         gain = statistics.median(b / a for a, b in rows)
         own, other = (statistics.median(column) * 1e6 for column in zip(*rows))
         print(f"{workers} processes: libdisco {own:.2f} us a call, a pipe per worker {other:.2f} us")

@@ -10,11 +10,6 @@ list(FILTER disco_sources EXCLUDE REGEX "_test\\.c$")
 # A program of its own (see DiscoPrograms).
 list(FILTER disco_sources EXCLUDE REGEX "/wire/schema_print\\.c$")
 
-# JSON of weight files and shard plans. Its CMake package is missing in Debian 12, its pkg-config file is everywhere.
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.12)
-find_path(DISCO_XXHASH_INCLUDE_DIR xxhash.h REQUIRED) # compiled in: no library to find at run time
-
 # C11 without compiler extensions, but glibc's functions (memfd_create, vasprintf). Empty, so that a file may say
 # `#define _GNU_SOURCE` itself without redefining it.
 set(DISCO_DEFINITIONS _GNU_SOURCE=)
@@ -28,7 +23,7 @@ function(disco_configure_objects target inject)
   target_compile_definitions(${target} PRIVATE ${DISCO_DEFINITIONS} $<$<BOOL:${inject}>:DISCO_INJECT=1>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
   target_include_directories(${target} SYSTEM PRIVATE ${DISCO_XXHASH_INCLUDE_DIR})
-  target_link_libraries(${target} PRIVATE disco_flags tvm_ffi::header PkgConfig::JANSSON ${CMAKE_DL_LIBS})
+  target_link_libraries(${target} PRIVATE disco_flags tvm_ffi::header disco_jansson ${CMAKE_DL_LIBS})
 endfunction()
 
 add_library(disco_objects OBJECT ${disco_sources})
@@ -48,20 +43,53 @@ foreach(kind IN ITEMS shared static)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME disco LINKER_LANGUAGE C)
   target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  # Tells the C++ headers that the library is linked, so that they name a symbol of it and no linker drops it.
+  target_compile_definitions(${target} INTERFACE $<INSTALL_INTERFACE:DISCO_CPP_LINK>)
   target_link_libraries(${target} PUBLIC tvm_ffi::shared)
 endforeach()
+set(library_version ${PROJECT_VERSION})
+if(DISCO_WHEEL)
+  set(library_version 0) # a wheel holds no links: there the file itself is libdisco.so.0, the name that loaders look for
+endif()
 set_target_properties(
   disco_shared
   PROPERTIES EXPORT_NAME disco
-             VERSION ${PROJECT_VERSION}
+             VERSION ${library_version}
              SOVERSION 0
              LINK_DEPENDS ${version_map})
+set_target_properties(disco_static PROPERTIES EXPORT_NAME static EXCLUDE_FROM_ALL ${DISCO_WHEEL})
 # nodelete: worker threads, TVM-FFI's type table and the exit hook point into the library for the life of the process.
 target_link_options(disco_shared PRIVATE -Wl,--version-script=${version_map} -Wl,-z,nodelete ${disco_lto_link})
-target_link_libraries(disco_shared PRIVATE disco_flags ${JANSSON_LINK_LIBRARIES} ${CMAKE_DL_LIBS})
+target_link_libraries(disco_shared PRIVATE disco_flags disco_jansson ${CMAKE_DL_LIBS})
+if(DISCO_STATIC_DEPS)
+  target_sources(disco_shared PRIVATE cmake/wheel/stdin.c)
+  target_link_options(disco_shared PRIVATE -Wl,--wrap=stdin)
+endif()
 # By name: the installed package must not remember where this machine has it.
 target_link_libraries(disco_static PUBLIC ${JANSSON_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS})
+if(disco_lto_link)
+  # Ordinary objects for whoever links them: gcc's own format makes every such link optimise the library anew, and fails
+  # with any other version of gcc.
+  add_custom_command(
+    TARGET disco_static
+    POST_BUILD
+    COMMAND ${CMAKE_OBJCOPY} --remove-section=.gnu.lto_* --remove-section=.gnu.debuglto_* --strip-symbol=__gnu_lto_v1
+            --strip-symbol=__gnu_lto_slim $<TARGET_FILE:disco_static>
+    VERBATIM)
+endif()
 add_library(disco::disco ALIAS disco_shared)
+add_library(disco::static ALIAS disco_static)
+
+# The C++ face: headers only. It finds libdisco's functions by name in the process, so it links none of the two; a
+# program takes disco::disco beside it, a module of a process that has libdisco does not need to.
+add_library(disco_cpp INTERFACE)
+set_target_properties(disco_cpp PROPERTIES EXPORT_NAME cpp)
+target_include_directories(
+  disco_cpp INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include/disco/cpp> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                      $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/disco/cpp> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(disco_cpp INTERFACE cxx_std_17)
+target_link_libraries(disco_cpp INTERFACE tvm_ffi::header)
+add_library(disco::cpp ALIAS disco_cpp)
 
 if(DISCO_TESTS)
   if(DISCO_INJECT)

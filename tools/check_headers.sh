@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each header compiles alone: the public ones as C11 and as C++17, those of src/ as C11.
+# Each header compiles alone: the public ones as C11 and as C++17, the C++ face as C++17, those of src/ as C11.
 #   tools/check_headers.sh PYTHON        PYTHON has apache-tvm-ffi
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +25,10 @@ for path in include/disco/*.h; do
   alone "$header" g++ -std=c++17 -x c++
   count=$((count + 1))
 done
+while IFS= read -r path; do
+  alone "${path#include/}" g++ -std=c++17 -Iinclude/disco/cpp -x c++
+  count=$((count + 1))
+done < <(find include/disco/cpp -name '*.h' | sort)
 while IFS= read -r path; do
   alone "${path#src/}" gcc -std=c11 -D_GNU_SOURCE= -Isrc -x c
   count=$((count + 1))

@@ -19,7 +19,7 @@ def _version() -> str:
 
         function = ctypes.CDLL(_paths.library_path()).disco_version
         function.restype = ctypes.c_char_p
-        return function().decode()
+        return str(function().decode())
 
 
 QUESTIONS = {
@@ -33,8 +33,11 @@ QUESTIONS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer each question asked, in the order of --help; 1 when a part is not there, 2 when nothing is asked."""
-    parser = argparse.ArgumentParser(prog="python -m libdisco", description="Where the parts of libdisco are.",
-                                     epilog="The program `disco` tells the rest: disco info, disco --help.")
+    parser = argparse.ArgumentParser(
+        prog="python -m libdisco",
+        description="Where the parts of libdisco are.",
+        epilog="The program `disco` tells the rest: disco info, disco --help.",
+    )
     for name, (_, text) in QUESTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), action="store_true", help=text)
     asked = parser.parse_args(arguments)

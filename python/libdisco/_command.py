@@ -48,8 +48,10 @@ def main() -> int:
     """Does not come back unless the program cannot be run; its arguments are those of this process."""
     program = _program()
     if program is None:
-        print("disco: the package libdisco is not in this Python, or came without its program: pip install libdisco",
-              file=sys.stderr)
+        print(
+            "disco: the package libdisco is not in this Python, or came without its program: pip install libdisco",
+            file=sys.stderr,
+        )
         return EXIT_NOT_FOUND
     _find_tvm_ffi(program)
     try:

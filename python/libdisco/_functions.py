@@ -48,9 +48,7 @@ def worker_function(name: str, *, override: bool = False) -> Callable[[Function]
                 raise
 
         if not override and tvm_ffi.get_global_func(name, allow_missing=True) is not None:
-            raise ValueError(
-                f"there is a global function {name!r} already: choose another name, or pass override=True"
-            )
+            raise ValueError(f"there is a global function {name!r} already: choose another name, or pass override=True")
         tvm_ffi.register_global_func(name, run, override=override)
         return decorated
 

@@ -48,8 +48,11 @@ def library_path() -> str:
         return _first("the library that LIBDISCO_LIBRARY names", [pathlib.Path(named)], "correct or unset the variable")
     candidates = [root / "lib" / LIBRARY_NAME for root in _roots()]
     candidates.append(_checkout() / "build" / "lib" / LIBRARY_NAME)
-    return _first("the library", candidates, "pip install libdisco, run `make` in a source checkout, "
-                  "or name one with LIBDISCO_LIBRARY")
+    return _first(
+        "the library",
+        candidates,
+        "pip install libdisco, run `make` in a source checkout, or name one with LIBDISCO_LIBRARY",
+    )
 
 
 def get_include() -> str:
@@ -60,7 +63,9 @@ def get_include() -> str:
     True
     """
     roots = [*_roots(), _checkout()]
-    header = _first("disco/disco.h", [root / "include" / "disco" / "disco.h" for root in roots], "reinstall the package")
+    header = _first(
+        "disco/disco.h", [root / "include" / "disco" / "disco.h" for root in roots], "reinstall the package"
+    )
     return str(pathlib.Path(header).parents[1])
 
 
@@ -69,11 +74,17 @@ def get_cmake_dir() -> str:
 
     ``find_package(disco)`` then gives ``disco::disco``, ``disco::cpp`` and ``disco::command``.
     """
-    return _first("the CMake package", [root / "lib" / "cmake" / "disco" for root in _roots()],
-                  "a source checkout has none; pip install it, or `make install` and use that tree")
+    return _first(
+        "the CMake package",
+        [root / "lib" / "cmake" / "disco" for root in _roots()],
+        "a source checkout has none; pip install it, or `make install` and use that tree",
+    )
 
 
 def get_pkgconfig_dir() -> str:
     """The folder for ``PKG_CONFIG_PATH``; ``pkg-config --cflags --libs disco`` then has what a C program needs."""
-    return _first("the pkg-config files", [root / "lib" / "pkgconfig" for root in _roots()],
-                  "a source checkout has none; pip install it, or use PKG_CONFIG_PATH=build")
+    return _first(
+        "the pkg-config files",
+        [root / "lib" / "pkgconfig" for root in _roots()],
+        "a source checkout has none; pip install it, or use PKG_CONFIG_PATH=build",
+    )

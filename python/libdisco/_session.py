@@ -79,11 +79,11 @@ class DRef(tvm_ffi.Object):
         return f"<libdisco.{type(self).__name__}>"
 
 
-def _as(cls: Type[DRef], result: Any) -> Any:
+def _dref(result: Any) -> DRef:
     """TVM's client, once it is imported, has its own class on the type of DRefs."""
-    if type(result) is cls:
+    if type(result) is DRef:
         return result
-    made = cls.__new__(cls)
+    made = DRef.__new__(DRef)
     made.__move_handle_from__(result)
     return made
 
@@ -100,7 +100,7 @@ class DPackedFunc(DRef):
 
     def __call__(self, *args: Any) -> DRef:
         try:
-            return _as(DRef, _call(self.session, 0, 0, self, *args))
+            return _dref(_call(self.session, 0, 0, self, *args))
         except Exception as error:
             raise told(error) from None
 
@@ -154,7 +154,7 @@ class Session(tvm_ffi.Object):
 
     @property
     def state(self) -> str:
-        """"running", "lost" (a worker is gone) or "closed"."""
+        """ "running", "lost" (a worker is gone) or "closed"."""
         return str(function("SessionState")(self))
 
     def get_global_func(self, name: str) -> DPackedFunc:
@@ -177,7 +177,7 @@ class Session(tvm_ffi.Object):
         """Call `func` on every worker. Arguments: None, bool, int, float, str, bytes, dtypes, devices, shapes, tensors,
         NumPy arrays, and DRefs, each of which stands for what the worker holds; with thread workers any object."""
         try:
-            return _as(DRef, _call(self, 0, 0, func, *args))
+            return _dref(_call(self, 0, 0, func, *args))
         except Exception as error:
             raise told(error) from None
 
@@ -198,7 +198,7 @@ class Session(tvm_ffi.Object):
     def put(self, value: Any) -> DRef:
         """A DRef to `value` on every worker: thread workers share the object, processes get a copy each."""
         try:
-            return _as(DRef, _put(self, value))
+            return _dref(_put(self, value))
         except Exception as error:
             raise told(error) from None
 
@@ -266,7 +266,7 @@ class Session(tvm_ffi.Object):
     ) -> DRef:
         """An uninitialised tensor on every worker, on `device` or the worker's own. With `worker0_only` on the first
         worker of each group, or, with `in_group=False`, on worker 0 alone; None elsewhere."""
-        return self.call("runtime.disco.empty", tvm_ffi.Shape(shape), dtype, device, worker0_only, in_group)
+        return self.call("runtime.disco.empty", tvm_ffi.Shape(tuple(shape)), dtype, device, worker0_only, in_group)
 
     def copy_from_worker_0(self, host_array: Any, remote_array: DRef) -> None:
         """Copy worker 0's tensor into `host_array`, a tensor or NumPy array of as many bytes. Not waited for: it is
@@ -304,7 +304,9 @@ class Session(tvm_ffi.Object):
         returned as it is. Workers need TVM's runtime."""
         return DModule(self.call("runtime.disco.load_vm_module", os.fspath(path), device), self)
 
-    def load_weights(self, path: Union[str, "os.PathLike[str]"], plan: str = "", manifest: Optional[str] = None) -> DRef:
+    def load_weights(
+        self, path: Union[str, "os.PathLike[str]"], plan: str = "", manifest: Optional[str] = None
+    ) -> DRef:
         """Have every worker read its own part of a model's weights (safetensors, GGUF, tensor cache) by `plan`, a text:
         see `disco shard --help`. Gives a map of names to tensors."""
         return self.call("libdisco.load_weights", os.fspath(path), plan, manifest)
@@ -315,7 +317,7 @@ class Session(tvm_ffi.Object):
         """Start the data plane `ccl` on every worker: "cpu" is the library's own. One device id for each worker; none
         given: 0, 1, 2, ..."""
         try:
-            function("SessionInitCCL")(self, ccl, tvm_ffi.Shape(device_ids or range(self.num_workers)))
+            function("SessionInitCCL")(self, ccl, tvm_ffi.Shape(device_ids or tuple(range(self.num_workers))))
         except Exception as error:
             raise told(error) from None
 
@@ -363,7 +365,7 @@ class Session(tvm_ffi.Object):
         """
         if op not in _REDUCE_KINDS:
             raise ValueError(f"allreduce: there is no operation {op!r}; there are: {', '.join(_REDUCE_KINDS)}")
-        self.call("runtime.disco.allreduce", src, tvm_ffi.Shape([_REDUCE_KINDS[op]]), in_group, dst)
+        self.call("runtime.disco.allreduce", src, tvm_ffi.Shape((_REDUCE_KINDS[op],)), in_group, dst)
         return dst
 
     def allgather(self, src: DRef, dst: DRef, in_group: bool = True) -> DRef:
@@ -458,7 +460,7 @@ _TYPE_KEYS: Tuple[Tuple[str, Type[tvm_ffi.Object]], ...] = (
 
 
 def _register_classes() -> None:
-    """Ours, unless TVM's client was here first; when it comes later it takes the keys over, see _as()."""
+    """Ours, unless TVM's client was here first; when it comes later it takes the keys over, see _dref()."""
     if "tvm.runtime.disco.session" in sys.modules:
         return
     register: Callable[..., Any] = tvm_ffi.register_object

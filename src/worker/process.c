@@ -202,6 +202,7 @@ disco_status dsc_worker_run_channel(int32_t worker_id, int32_t num_workers, int3
   if (status == DISCO_OK) status = read_hello(channel, worker_id, num_workers, num_groups, &hello);
   static const char why[] = "a channel of the user's own";
   if (status == DISCO_OK) status = send_answer(channel, &hello, DSC_ANSWER_PIPE, why);
-  if (status == DISCO_CLOSED) return DISCO_OK; /* as above */
+  if (status == DISCO_CLOSED)
+    return dsc_fail(DISCO_LOST, "worker %d: the controller is gone, it did not wait for an answer", worker_id);
   return status == DISCO_OK ? dsc_worker_serve(&hello, channel, why, NULL) : status;
 }

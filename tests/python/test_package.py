@@ -32,8 +32,11 @@ def test_examples_in_docstrings(name):
 
 def test_the_package_has_examples():
     finder = doctest.DocTestFinder()
-    examples = sum(len(test.examples) for name in ("_session", "_functions", "") for test in finder.find(
-        importlib.import_module(f"libdisco.{name}".rstrip("."))))
+    examples = sum(
+        len(test.examples)
+        for name in ("_session", "_functions", "")
+        for test in finder.find(importlib.import_module(f"libdisco.{name}".rstrip(".")))
+    )
     assert examples > 15
 
 
@@ -342,7 +345,9 @@ def end_once(how, kind):
 @pytest.mark.parametrize("kind", WITH_SESSION)
 def test_every_end_of_a_program_has_its_exit_code(kind):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        failures = [text for text in pool.map(end_once, list(ENDS) * REPEATS[kind], [kind] * len(ENDS) * REPEATS[kind]) if text]
+        failures = [
+            text for text in pool.map(end_once, list(ENDS) * REPEATS[kind], [kind] * len(ENDS) * REPEATS[kind]) if text
+        ]
     assert failures == []
 
 

@@ -167,14 +167,20 @@ static void the_names_are_there(void **state) {
                                "ShardLoaderLoadPresharded",
                                "ShardLoaderLoadAll",
                                "ShardLoaderLoadAllPresharded",
-                               "ShardLoaderLoadParamOnWorker0"};
+                               "ShardLoaderLoadParamOnWorker0",
+                               "load_vm_module",
+                               "SocketSession",
+                               "RemoteSocketSession",
+                               "socket_session_init_workers"};
   /* A name that is not real would be found by compiled code, and fail too late. */
-  const char *const absent[] = {
-      "SocketSession",          "RemoteSocketSession",         "load_vm_module", "create_process_pool",
-      "cuda_ipc.alloc_storage", "socket_session_init_workers", "nccl.init_ccl",  "create_socket_session_local_workers"};
+  const char *const absent[] = {"create_process_pool", "cuda_ipc.alloc_storage", "nccl.init_ccl",
+                                "create_socket_session_local_workers"};
   char name[128];
   for (size_t i = 0; i < sizeof(there) / sizeof(there[0]); i++) {
     snprintf(name, sizeof(name), "runtime.disco.%s", there[i]);
+    if (!registered(name)) print_message("missing: %s\n", name);
+    assert_true(registered(name));
+    snprintf(name, sizeof(name), "libdisco.%s", there[i]); /* and by our own name, whoever has taken the other */
     if (!registered(name)) print_message("missing: %s\n", name);
     assert_true(registered(name));
   }

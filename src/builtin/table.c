@@ -3,6 +3,7 @@
 #include "builtin/basic.h"
 #include "builtin/collectives.h"
 #include "builtin/shard_loader.h"
+#include "builtin/vm.h"
 #include "builtin/weights.h"
 
 #define SELF(id) (void *)(intptr_t)(DSC_COLLECTIVE_##id + 1)
@@ -21,6 +22,7 @@ const dsc_builtin dsc_builtins[] = {
     /* (shape: Shape, dtype, device: Device or None, worker0_only: bool, in_group: bool) -> Tensor or None */
     {"runtime.disco.empty", dsc_builtin_empty, NULL},
     {"runtime.disco.bind_worker_to_cpu_core", dsc_builtin_bind_worker_to_cpu_core, NULL}, /* (cpu_ids: Shape) -> None */
+    {"runtime.disco.load_vm_module", dsc_builtin_load_vm_module, NULL}, /* (path, device: Device or None) -> Module */
 
     /* Collectives: all -> None. A kind is a Shape of one number, at a data plane an int. */
     COLLECTIVE("allreduce", ALLREDUCE),              /* (send: Tensor, kind, in_group: bool, recv: Tensor) */

@@ -9,8 +9,8 @@
 #include "base/status.h"
 #include "base/text.h"
 
-/* The global function `name` (owned) or NULL in *ret_function when there is none. A name runtime.disco.x that nobody has
- * taken is libdisco.x: so libdisco finds its own functions where they were not published (api/startup.c). */
+/* The global function `name` (owned) or NULL in *ret_function when there is none. A name runtime.disco.x that nobody
+ * has taken is libdisco.x: so libdisco finds its own functions where they were not published (api/startup.c). */
 disco_status dsc_function_find(const char *name, TVMFFIObject **ret_function);
 /* Register a C function as the global function `name`; a taken name without `override` is DISCO_VALUE. */
 disco_status dsc_function_register(const char *name, TVMFFISafeCallType function, void *self,

@@ -16,17 +16,11 @@ BOUND_SECONDS = 200  # on a machine that has a lot to do; 10 to 15 on a quiet on
 PREFIX = "check_"
 
 
-def environment(folder):
-    """That of a process with libdisco's package from the source tree, as if it were installed: its entry point is
-    there too, so that `import tvm` finds it, here and in worker processes."""
-    entry = pathlib.Path(folder) / "site"
-    info = entry / "libdisco_of_tests-0.dist-info"
-    if not info.exists():
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: libdisco-of-tests\nVersion: 0\n")
-        (info / "entry_points.txt").write_text("[tvm.backends]\nlibdisco = libdisco._tvm:entry_point\n")
+def environment(site):
+    """That of a process in which libdisco is installed as conftest.py's `site` has it: `import tvm` finds its entry
+    point, here and in worker processes."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("DISCO_", "TVM_"))}
-    paths = [str(entry), str(ROOT / "python"), str(ROOT / "examples"), str(pathlib.Path(__file__).parent)]
+    paths = [str(site), str(ROOT / "examples"), str(pathlib.Path(__file__).parent)]
     return {
         **ours,
         "PYTHONPATH": os.pathsep.join(paths),
@@ -35,13 +29,13 @@ def environment(folder):
     }
 
 
-def run(folder, *command, python=PYTHON):
+def run(site, *command, python=PYTHON):
     """How a program ended, what it printed."""
     assert LIBRARY.exists(), f"build libdisco first: {LIBRARY} is missing"
     try:
         ended = subprocess.run(
             [str(python), *map(str, command)],
-            env=environment(folder),
+            env=environment(site),
             capture_output=True,
             timeout=BOUND_SECONDS,
         )
@@ -56,9 +50,9 @@ def names_of(file):
     return [f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f.name.startswith(PREFIX)]
 
 
-def outcomes_of(file, folder):
+def outcomes_of(file, site, folder):
     """Run all checks of a file: name -> "" or what went wrong."""
-    code, out, err = run(folder, file, folder)
+    code, out, err = run(site, file, folder)
     told = [json.loads(line[len(PREFIX) :]) for line in out.splitlines() if line.startswith(PREFIX)]
     outcomes = {name: text for name, text in told}
     for name in names_of(file):

@@ -15,8 +15,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder):
-    return beside_tvm.outcomes_of(CHECKS, folder)
+def outcomes(site, folder):
+    return beside_tvm.outcomes_of(CHECKS, site, folder)
 
 
 @pytest.mark.parametrize("name", beside_tvm.names_of(CHECKS))
@@ -24,7 +24,7 @@ def test_compiled(name, outcomes):
     assert outcomes[name] == "", outcomes[name]
 
 
-def test_an_example_from_its_command_line(folder):
+def test_an_example_from_its_command_line(site, folder):
     example = beside_tvm.ROOT / "examples" / "relax_attention.py"
-    code, out, err = beside_tvm.run(folder, example, "--workers", 2, "--processes", "--build-dir", folder)
+    code, out, err = beside_tvm.run(site, example, "--workers", 2, "--processes", "--build-dir", folder)
     assert (code, out[:21]) == (0, "ok: 2 worker processe"), f"exit code {code}\n{out}\n{err}"

@@ -16,8 +16,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder):
-    return beside_tvm.outcomes_of(CHECKS, folder)
+def outcomes(site, folder):
+    return beside_tvm.outcomes_of(CHECKS, site, folder)
 
 
 @pytest.mark.parametrize("name", beside_tvm.names_of(CHECKS))
@@ -37,10 +37,10 @@ print(load(sys.argv[2], "cpu")["add_one"](1))
 """
 
 
-def test_without_tvm_a_compiled_model_says_what_is_missing(folder, outcomes):
+def test_without_tvm_a_compiled_model_says_what_is_missing(site, folder, outcomes):
     """The libraries are those that vm_checks.py made; one that is no model works without TVM."""
     code, out, err = beside_tvm.run(
-        folder, "-c", WITHOUT_TVM, folder / "functions.so", folder / "plain.so", python=sys.executable
+        site, "-c", WITHOUT_TVM, folder / "functions.so", folder / "plain.so", python=sys.executable
     )
     assert code == 0, err
     message, number = out.splitlines()

@@ -175,9 +175,8 @@ def failures(folder, processes):
     (folder / "text.so").write_text("no library\n")
     needy = folder / "needy.so"
     if not needy.exists():
-        library_of(
-            needy, needs=lambda x: relax.op.call_pure_packed("no.such.function", x, ty_args=relax.TensorType((2, 4), DTYPE))
-        )
+        output = relax.TensorType((2, 4), DTYPE)
+        library_of(needy, needs=lambda x: relax.op.call_pure_packed("no.such.function", x, ty_args=output))
     for path, kind, *words in (
         (folder / "missing.so", RuntimeError, "missing.so", "ENOENT"),
         (folder, ValueError, "is a folder"),

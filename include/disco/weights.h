@@ -5,9 +5,10 @@
  *   disco_shard        what one worker gets of one tensor; disco_shard_read() reads just those bytes
  *
  * Formats, told by content: safetensors and its index (`*.safetensors.index.json`), GGUF version 2 and 3, TVM's
- * `tensor-cache.json` (`ndarray-cache.json`). A folder is opened by what lies in it. Files are not trusted: sizes,
- * counts, offsets and overlaps are checked before anything is allocated or read, and a file that is cut while it is
- * read is an error, not a signal.
+ * `tensor-cache.json` (`ndarray-cache.json`). A folder is opened by what lies in it. A GGUF model that is split into
+ * several files (`-00001-of-00003.gguf`, as gguf-split names them) is opened as a whole by its first one. Files are not
+ * trusted: sizes, counts, offsets and overlaps are checked before anything is allocated or read, and a file that is cut
+ * while it is read is an error, not a signal.
  *
  * An open model and a plan do not change: any thread, several at once. Shapes are row-major: the last dimension is the
  * one whose elements lie side by side (GGUF files say it the other way round). */

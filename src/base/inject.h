@@ -4,7 +4,8 @@
  * Points: session.published (a record is visible, the doorbell not yet rung), worker.failed (failed is stored, the
  * failure count not yet), session.telling (a failure is collected, the resume record not yet posted),
  * worker.before_done (a command has run, its done number is not yet stored), worker.mid_slot (an error slot is half
- * written), worker.before_sleep, session.unlocked.
+ * written), worker.before_sleep, worker.progress (a function said how far it is, and looks whether anybody waits for
+ * it), session.unlocked, pump.before_done (a worker behind a channel is done, which its status line does not say yet).
  *
  * In collectives: collective.begin (nothing posted yet), .entered (our entry is there), .storing (about to touch
  * another's tensor), .mid_store (part of the data is written), .reduced, .taken (a chunk was reduced, read, nobody

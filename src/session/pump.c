@@ -6,6 +6,7 @@
 #include <tvm/ffi/c_api.h>
 
 #include "base/clock.h"
+#include "base/inject.h"
 #include "base/memory.h"
 #include "ffi/error.h"
 #include "os/pipe.h"
@@ -151,6 +152,16 @@ static bool advance(dsc_pump *pump, const dsc_record *record) {
   return true;
 }
 
+/* In the status line: the worker runs `sequence` now. The sender says so when the command before it is done already,
+ * the receiver when that becomes done later. Each stores its number, then looks at the other's, so that one of them at
+ * least sees both; when both do they say the same. Nobody says it too late: the command leaves after the sender looked,
+ * and the receiver is the one that hears of its end. */
+static void say_running(dsc_pump *pump, uint64_t sequence) {
+  dsc_store_relaxed(&pump->line->function, dsc_load_relaxed(&pump->names[sequence % WINDOW]));
+  dsc_store_relaxed(&pump->line->message, dsc_load_relaxed(&pump->messages[sequence % WINDOW]));
+  dsc_store_relaxed(&pump->line->since_ns, dsc_clock_coarse_ns());
+}
+
 static disco_status send_one(dsc_pump *pump, const dsc_record *record, bool *ret_last) {
   size_t size = 0;
   uint64_t sequence = record->sequence;
@@ -158,13 +169,11 @@ static disco_status send_one(dsc_pump *pump, const dsc_record *record, bool *ret
   if (status != DISCO_OK) return status;
   dsc_store_relaxed(&pump->names[sequence % WINDOW], record->name);
   dsc_store_relaxed(&pump->messages[sequence % WINDOW], record->message);
-  if (sequence == dsc_load_relaxed(&pump->line->done) + 1) { /* it will run this next; else the receiver says so */
-    dsc_store_relaxed(&pump->line->function, record->name);
-    dsc_store_relaxed(&pump->line->message, record->message);
-    dsc_store_relaxed(&pump->line->since_ns, dsc_clock_coarse_ns());
-  }
   *ret_last = record->message == DSC_MESSAGE_ShutDown;
-  dsc_store_release(&pump->sent, sequence); /* before its answer can come */
+  dsc_store_release(&pump->sent, sequence);                /* before its answer can come */
+  dsc_fence();                                             /* sent, then look what is done: pairs with take_done() */
+  if (sequence == dsc_load_relaxed(&pump->line->done) + 1) /* it will run this next; else the receiver says so */
+    say_running(pump, sequence);
   if (!advance(pump, record)) return DISCO_CLOSED;
   return pump->channel->ops->send(pump->channel, pump->frame, size);
 }
@@ -216,11 +225,15 @@ static disco_status take_done(dsc_pump *pump, const dsc_done_frame *frame) {
   dsc_store_relaxed(&line->sleeps, frame->sleeps);
   /* It runs the next one now, if that was sent. */
   bool more = sequence < dsc_load_acquire(&pump->sent);
-  dsc_store_relaxed(&line->function, more ? dsc_load_relaxed(&pump->names[(sequence + 1) % WINDOW]) : 0);
-  dsc_store_relaxed(&line->message, dsc_load_relaxed(&pump->messages[(sequence + 1) % WINDOW]));
-  dsc_store_relaxed(&line->since_ns, dsc_clock_coarse_ns());
+  if (more)
+    say_running(pump, sequence + 1);
+  else
+    dsc_store_relaxed(&line->function, 0);
   bool last = dsc_load_relaxed(&pump->messages[sequence % WINDOW]) == DSC_MESSAGE_ShutDown;
+  DSC_POINT("pump.before_done");
   dsc_announce(&pump->announcer, sequence, dsc_load_relaxed(&line->position), failed);
+  dsc_fence(); /* done, then look once more what was sent: pairs with send_one() */
+  if (!more && sequence < dsc_load_acquire(&pump->sent)) say_running(pump, sequence + 1);
   if (last) {
     dsc_store_release(&line->ended, 1); /* release: status.ended */
     dsc_doorbell_ring(&pump->segment->controllers);

@@ -80,17 +80,18 @@ def refused(model, *arguments, **options):
 
 class Running:
     """A started one, in a session of its own. Its stdout is a pipe of one page: a generation that is longer than that
-    cannot end before somebody reads on. Interrupts reach it, whatever this process ignores."""
+    cannot end before somebody reads on. Interrupts reach it, whatever this process ignores. typed: what it reads, and
+    then waits for more of; None: nothing. variables: of its environment."""
 
-    def __init__(self, model, *arguments, **options):
+    def __init__(self, model, *arguments, typed=None, variables=None, **options):
         reader, writer = os.pipe()
         self.stdout, self.stderr = os.fdopen(reader, "rb", buffering=0), tempfile.TemporaryFile()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         try:
             self.process = subprocess.Popen(
                 command(model, *arguments, **options),
-                env=environment(),
-                stdin=subprocess.DEVNULL,
+                env=environment(**(variables or {})),
+                stdin=subprocess.DEVNULL if typed is None else subprocess.PIPE,
                 stdout=writer,
                 stderr=self.stderr,
                 start_new_session=True,
@@ -98,6 +99,8 @@ class Running:
             )
         finally:
             os.close(writer)
+        if typed is not None:
+            os.write(self.process.stdin.fileno(), typed)
         self.pid = self.process.pid
         self.family = {}  # {pid: when it started} of all its descendants that were seen
 
@@ -106,6 +109,8 @@ class Running:
 
     def __exit__(self, *error):
         self.stdout.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         for pid in [self.pid, *self.family]:
             if is_alive(pid, self.family.get(pid)) and (pid != self.pid or self.process.poll() is None):
                 os.kill(pid, signal.SIGKILL)
@@ -135,6 +140,12 @@ class Running:
             assert time.monotonic() < deadline and self.process.poll() is None, f"not {count} workers: {self.said()}"
         return self.children()
 
+    def wait_for_loading(self, pid, path):
+        """Until this worker process has the file open, as it has while it loads, or has loaded it."""
+        deadline = time.monotonic() + BOUND_SECONDS
+        while not has_open(pid, path) and not select.select([self.stdout], [], [], 0)[0]:
+            assert time.monotonic() < deadline and self.process.poll() is None, f"no loading: {self.said()}"
+
     def end(self):
         """(exit code, what else it printed), once it has ended by itself"""
         rest = self.read(sys.maxsize)
@@ -161,6 +172,17 @@ def processes():
             except (FileNotFoundError, ProcessLookupError):
                 continue
             yield int(folder.name), int(fields[1]), fields[19]
+
+
+def has_open(pid, path):
+    """Has this process the file open?"""
+    for link in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            if os.readlink(link) == str(path):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def is_alive(pid, started):

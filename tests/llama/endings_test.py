@@ -94,6 +94,14 @@ def test_a_worker_of_the_real_model_is_killed(real, seed):
         check_lost(running, victim)
 
 
+def check_interrupted(running):
+    code, rest = running.end()
+    assert code == 130, running.said()
+    assert "lost" not in running.said() and "Traceback" not in running.said()
+    running.wait_until_no_orphans()
+    return rest
+
+
 @pytest.mark.parametrize("session, workers", [("thread", 1), ("thread", 3), ("process", 2), ("process", 3)])
 @pytest.mark.parametrize("whom", ["controller", "all"])
 def test_an_interrupt(path, session, workers, whom):
@@ -102,10 +110,7 @@ def test_an_interrupt(path, session, workers, whom):
         running.read(100)
         assert len(running.children()) == (workers - 1) * (session == "process"), running.said()
         (os.killpg if whom == "all" else os.kill)(running.pid, signal.SIGINT)
-        code, _ = running.end()
-        assert code == 130, running.said()
-        assert "lost" not in running.said() and "Traceback" not in running.said()
-        running.wait_until_no_orphans()
+        check_interrupted(running)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -116,9 +121,50 @@ def test_an_interrupt_before_the_first_token(real, seed):
         running.wait_for_children(1 + seed % 2)
         time.sleep(moment.uniform(0, 0.3))
         os.killpg(running.pid, signal.SIGINT)
-        code, _ = running.end()
-        assert code == 130, running.said()
-        running.wait_until_no_orphans()
+        check_interrupted(running)
+
+
+def test_an_interrupt_while_the_workers_start(path, tmp_path):
+    """Workers that never say a word: nobody knows whether they will."""
+    silent = tmp_path / "worker"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    with Running(path, **ENDLESS, workers=3, session="process", variables={"DISCO_WORKER": str(silent)}) as running:
+        running.wait_for_children(2)
+        os.kill(running.pid, signal.SIGINT)
+        assert check_interrupted(running) == b""
+
+
+def test_an_interrupt_while_they_load(tmp_path):
+    """A worker that does not come on with its part: it is stopped there."""
+    hole = small_model.write_hole(tmp_path / "hole.gguf", feed_forward=100_000)
+    with Running(hole, **ENDLESS, workers=2, session="process", precision="exact") as running:
+        worker = running.wait_for_children(1)[0]
+        running.wait_for_loading(worker, hole)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(running.pid, signal.SIGINT)
+        check_interrupted(running)
+
+
+@pytest.mark.parametrize("session", ["thread", "process"])
+def test_an_interrupt_of_an_answer(path, session):
+    how = {"max_tokens": 16000, "temperature": 1, "workers": 2, "session": session}
+    with Running(path, "--chat", typed=b"Hello\n", **how) as running:
+        running.read(100)
+        running.children()
+        os.kill(running.pid, signal.SIGINT)
+        check_interrupted(running)
+
+
+def test_an_interrupt_between_questions(path):
+    """While it waits for what is typed next."""
+    with Running(path, "--chat", typed=b"Hello\n\nHey\n", max_tokens=3, workers=2, session="process") as running:
+        said = b""
+        while said.count(b"\n") < 2:
+            said += running.read(1)
+        running.children()
+        os.kill(running.pid, signal.SIGINT)
+        assert check_interrupted(running) == b""
 
 
 def test_interrupted_json(endless_json):

@@ -73,6 +73,13 @@ def test_shapes(small, reference_of, tmp_path, encoding, name):
         check_trace(reference_of(path), path, LONG[:20], tmp_path / str(workers), workers=workers)
 
 
+def test_heads_that_share_a_block(small, reference_of, tmp_path):
+    """Two of 16 elements in each block of 32 columns: they go to the workers by pairs."""
+    path = small("Q4_1", shape=Shape(layers=1, width=96, heads=6, kv_heads=6))
+    for workers in (2, 3):
+        check_trace(reference_of(path), path, LONG[:20], tmp_path / str(workers), workers=workers)
+
+
 def test_a_feed_forward_that_is_no_multiple_of_32(small, reference_of, tmp_path):
     path = small("F16", shape=Shape(feed_forward=250))
     for workers in (1, 2, 3):

@@ -11,6 +11,7 @@ from small_model import BROKEN, Shape
 
 HELLO = [small_model.vocabulary().index(letter) for letter in "Hello"]
 GIVEN = {"tokens": HELLO, "max_tokens": 3}
+NARROW = Shape(layers=1, width=96, heads=6, kv_heads=6)
 
 
 # ---- Models ----
@@ -71,6 +72,14 @@ def test_workers_that_do_not_fit(small, shape, workers, session):
     assert re.findall(r"\d+", numbers) == [str(n) for n in range(1, shape.kv_heads + 1)]
 
 
+@pytest.mark.parametrize("workers", [4, 6])
+def test_workers_that_would_cut_a_block(small, workers):
+    """6 heads of 16 elements, where 32 columns are encoded together: 3 pairs."""
+    said = refused(small("Q4_1", shape=NARROW), **GIVEN, workers=workers)
+    assert f"{workers} workers" in said and "6 key-value heads in groups of 2 " in said
+    assert re.findall(r"\d+", said.rsplit("Use ", 1)[1]) == ["1", "2", "3"]
+
+
 @pytest.mark.skipif(SCALE > 1, reason="sanitizers need more address space than such a limit leaves")
 def test_workers_are_counted_before_anything_is_loaded(tmp_path):
     """Of a file of 4.6 GB, most of it a hole, where there is memory for 1: loading it fails, refusing does not."""
@@ -111,6 +120,17 @@ def test_a_text_that_is_longer_than_the_context(small):
     assert "context" in refused(small(shape=Shape(context=32)), perplexity=PASSAGE)
 
 
+@pytest.mark.parametrize("how", [{"prompt": "Hello, you"}, {"perplexity": PASSAGE}])
+def test_a_prompt_that_is_longer_than_the_context_asked_for(small, how):
+    said = refused(small(), **how, context=4)
+    assert re.search(r"the prompt has \d+ tokens; --context is 4\b", said)
+
+
+def test_a_context_that_the_model_does_not_have(small):
+    said = refused(small(shape=Shape(context=32)), **GIVEN, context=33)
+    assert "--context 33" in said and "32 tokens" in said
+
+
 @pytest.mark.parametrize("tokens", ["293", "0,1,-1", "99999999999", "1,,2", "1,2,", ",", "a", "1;2", "1 2", "1.5", ""])
 def test_tokens_that_there_are_not(small, tokens):
     said = refused(small(), tokens=tokens, max_tokens=3)
@@ -140,6 +160,8 @@ def test_no_text_to_score(small, tmp_path):
         (["--temperature", ""], "--temperature"),
         (["--max-tokens", "-1"], "--max-tokens -1"),
         (["--max-tokens", "many"], "--max-tokens many"),
+        (["--context", "0"], "--context 0"),
+        (["--context", "all"], "--context all"),
         (["--seed", "x"], "--seed x"),
         (["--seed", "9223372036854775808"], "--seed 9223372036854775808"),
         (["--session", "fibre"], "--session fibre"),

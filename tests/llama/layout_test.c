@@ -17,6 +17,7 @@ static const dims smollm2 = {.layers = 30,
                              .heads = 9,
                              .kv_heads = 3,
                              .head_width = 64,
+                             .head_unit = 1,
                              .vocabulary = 49152,
                              .context = 8192};
 
@@ -45,6 +46,32 @@ static void many_heads_are_cut_short(void **state) {
   large.kv_heads = large.heads = 1;
   assert_false(layout_check(&large, 2));
   assert_non_null(strstr(disco_last_error_text(), "Use 1 worker"));
+}
+
+/* Heads that share a block of the output matrix count as one. */
+static void heads_stay_together(void **state) {
+  (void)state;
+  dims narrow = {.layers = 1,
+                 .width = 96,
+                 .hidden = 256,
+                 .heads = 6,
+                 .kv_heads = 6,
+                 .head_width = 16,
+                 .head_unit = 2,
+                 .vocabulary = 293,
+                 .context = 512};
+  for (int32_t workers = 1; workers <= 3; workers++) assert_true(layout_check(&narrow, workers));
+  for (int32_t workers = 4; workers <= 6; workers++) {
+    assert_false(layout_check(&narrow, workers));
+    assert_non_null(strstr(disco_last_error_text(), "6 key-value heads in groups of 2 "));
+    assert_non_null(strstr(disco_last_error_text(), "1, 2 (unevenly) or 3 workers"));
+  }
+  char *json = layout_plan(&narrow, false);
+  assert_non_null(json);
+  assert_non_null(strstr(json, "\"*.attn_q.weight\", \"axis\": 0, \"unit\": 32"));
+  assert_non_null(strstr(json, "\"*.attn_[kv].weight\", \"axis\": 0, \"unit\": 32"));
+  assert_non_null(strstr(json, "\"*.attn_output.weight\", \"axis\": 1, \"unit\": 32"));
+  free(json);
 }
 
 static void plans_parse(void **state) {
@@ -100,8 +127,11 @@ static void two_workers_share_three_heads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(numbers_that_fit_are_taken),    cmocka_unit_test(others_are_refused_with_those_that_fit),
-      cmocka_unit_test(many_heads_are_cut_short),      cmocka_unit_test(plans_parse),
+      cmocka_unit_test(numbers_that_fit_are_taken),
+      cmocka_unit_test(others_are_refused_with_those_that_fit),
+      cmocka_unit_test(many_heads_are_cut_short),
+      cmocka_unit_test(heads_stay_together),
+      cmocka_unit_test(plans_parse),
       cmocka_unit_test(two_workers_share_three_heads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

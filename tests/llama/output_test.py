@@ -13,7 +13,8 @@ VOCABULARY = small_model.vocabulary()
 HELLO = [VOCABULARY.index(letter) for letter in "Hello"]
 GREEDY = {"precision": "exact", "temperature": 0}
 OPTIONS = (
-    "model prompt chat system tokens workers session precision max-tokens temperature seed stats json perplexity trace"
+    "model prompt chat system tokens workers session precision max-tokens context temperature seed stats json perplexity "
+    "trace"
 ).split()
 
 
@@ -126,6 +127,13 @@ def test_it_stops_where_the_context_ends(small):
     assert len(got) in (32 - len(HELLO), 32 - len(HELLO) + 1)  # the last one need not be seen by the model
 
 
+def test_it_stops_where_the_context_that_was_asked_for_ends(small, reference_of):
+    path = small()
+    got = answer(path, **GREEDY, tokens=HELLO, max_tokens=1000, context=32, workers=2)
+    assert got["finish"] == "context" and len(got["tokens"]) in (32 - len(HELLO), 32 - len(HELLO) + 1)
+    assert got["tokens"] == reference_of(path).greedy(HELLO, len(got["tokens"]))
+
+
 def test_the_real_model_ends_its_answer(real):
     got = answer(real, "--chat", **GREEDY, prompt="What is the capital of France? One word.", max_tokens=60, workers=2)
     assert 1 <= len(got["tokens"]) < 60
@@ -188,6 +196,14 @@ def test_a_conversation_until_the_context_is_full(small):
         options = {"temperature": 1.5, "seed": seed, "max_tokens": 9, "workers": 2, "session": "thread"}
         ended = run(path, "--chat", typed=asked, **options)
         assert (ended.returncode, ended.stderr) == (2, b"disco-llama: the context of 96 tokens is full\n")
+
+
+def test_a_conversation_in_the_context_that_was_asked_for(small):
+    """The last question has no newline, and is asked as the others."""
+    how = {"max_tokens": 3, "workers": 2, "session": "thread", "context": 64}
+    assert run(small(), "--chat", typed=b"ab\n\nab", **how).stdout.count(b"\n") == 2
+    ended = run(small(), "--chat", typed=b"ab\n" * 20, **how)
+    assert (ended.returncode, ended.stderr) == (2, b"disco-llama: the context of 64 tokens is full\n")
 
 
 # ---- The table ----

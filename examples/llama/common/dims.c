@@ -154,6 +154,19 @@ static bool has_no_others(const disco_weights *model, const dims *d) {
   return true;
 }
 
+/* The columns of attn_output are those of the heads, and encoded in blocks that cannot be cut. */
+static int32_t head_unit_of(const disco_weights *model, const dims *d) {
+  const int32_t columns = d->heads / d->kv_heads * d->head_width; /* of one key-value head */
+  int32_t unit = 1;
+  for (int32_t i = 0; i < d->layers; i++) {
+    char name[64];
+    (void)snprintf(name, sizeof(name), "blk.%d.attn_output.weight", i);
+    const int32_t block = disco_weights_tensor_at(model, disco_weights_find(model, name))->block_elements;
+    while ((int64_t)unit * columns % block != 0) unit++; /* all blocks are of one size, or of one element */
+  }
+  return unit;
+}
+
 bool dims_read(const disco_weights *model, dims *ret_dims) {
   dims d = {0};
   const int64_t embeddings = disco_weights_find(model, "token_embd.weight");
@@ -173,6 +186,7 @@ bool dims_read(const disco_weights *model, dims *ret_dims) {
   for (int32_t i = 0; i < d.layers; i++)
     if (!layer_has_tensors(model, &d, i)) return false;
   if (!has_no_others(model, &d)) return false;
+  d.head_unit = head_unit_of(model, &d);
   *ret_dims = d;
   return true;
 }

@@ -14,6 +14,8 @@ typedef struct {
   int32_t heads;      /* of queries */
   int32_t kv_heads;   /* of keys and values: each serves heads / kv_heads query heads */
   int32_t head_width; /* elements of one head, even */
+  int32_t
+      head_unit; /* key-value heads whose query heads end with a block of attn_output's encoding; divides kv_heads */
   int32_t vocabulary;
   int32_t context; /* most tokens the model was made for */
   float epsilon;   /* of the RMS norms */

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/layout.h"
 #include "controller/generate.h"
+#include "controller/lines.h"
 #include "controller/prompt.h"
 #include "controller/trace.h"
 
@@ -103,16 +104,21 @@ static bool read_prompt(program *self) {
   return is_done && (self->prompt.count > 0 || refuse(DISCO_VALUE, "the prompt is empty, or the text of --perplexity"));
 }
 
+/* The model's context, or less when --context says so. */
 static bool check_length(program *self) {
-  const int64_t count = (int64_t)self->prompt.count, context = self->dims.context;
+  const options *o = &self->options;
+  const int64_t count = (int64_t)self->prompt.count, most = self->dims.context;
+  const int64_t context = o->context > 0 ? o->context : most;
+  if (context > most)
+    return refuse(DISCO_VALUE, "--context %lld: this model was made for at most %lld tokens", (long long)context,
+                  (long long)most);
   if (count > context)
-    return refuse(DISCO_VALUE, "the prompt has %lld tokens; the context of this model has %lld", (long long)count,
-                  (long long)context);
-  if (self->options.perplexity != NULL && count < 2)
+    return refuse(DISCO_VALUE, "the prompt has %lld tokens; %s %lld", (long long)count,
+                  context < most ? "--context is" : "the context of this model has", (long long)context);
+  if (o->perplexity != NULL && count < 2)
     return refuse(DISCO_VALUE, "perplexity needs a text of two tokens or more, not %lld", (long long)count);
   /* Conversations go on until the context is full. */
-  self->capacity =
-      count == 0 || count + self->options.max_tokens > context ? context : count + self->options.max_tokens;
+  self->capacity = count == 0 || count + o->max_tokens > context ? context : count + o->max_tokens;
   return true;
 }
 
@@ -121,7 +127,7 @@ static bool prepare(program *self) {
   if (realpath(self->options.model, self->model) == NULL)
     return refuse(DISCO_VALUE, "there is no file %s", self->options.model);
   if (disco_weights_open(self->model, &model) != DISCO_OK) return false;
-  bool is_done = dims_read(model, &self->dims) && layout_check(&self->dims, self->options.workers);
+  bool is_done = dims_read(model, &self->dims) && layout_check(&self->dims, (int32_t)self->options.workers);
   self->tokenizer = is_done ? tokenizer_create(model) : NULL;
   is_done = self->tokenizer != NULL && (!self->options.is_chat || prompt_check_chat(model, self->tokenizer));
   disco_weights_close(model);
@@ -146,8 +152,8 @@ static void show_loading(void *context, uint64_t done, uint64_t total) {
 static bool start(program *self) {
   const options *o = &self->options;
   const double begin = seconds_now();
-  const bool is_done = runner_open(&self->runner, self->model, o->workers, o->is_processes, o->precision,
-                                   self->capacity, show_loading, self);
+  const bool is_done = runner_open(&self->runner, self->model, (int32_t)o->workers, o->is_processes,
+                                   o->is_fast ? PRECISION_FAST : PRECISION_EXACT, self->capacity, show_loading, self);
   if (self->has_bar) fprintf(stderr, "\r\033[K");
   self->start = seconds_now() - begin;
   return is_done;
@@ -192,31 +198,31 @@ static int answer(program *self, int64_t *position) {
   return code;
 }
 
+static int answer_question(program *self, const char *question, int64_t *position) {
+  self->prompt.count = 0;
+  if ((self->pending >= 0 && !tokens_append(&self->prompt, self->pending)) ||
+      !prompt_question(self->tokenizer, *position == 0, self->options.system, question, &self->prompt))
+    return failed(EXIT_INPUT);
+  if (*position + (int64_t)self->prompt.count <= self->capacity) return answer(self, position);
+  (void)refuse(DISCO_VALUE, "the context of %lld tokens is full", (long long)self->capacity);
+  return failed(EXIT_INPUT);
+}
+
 /* A question a line, until the end of the input or of the context. */
 static int converse(program *self) {
-  char *line = NULL;
-  size_t room = 0;
+  lines input = {0};
   int64_t position = 0;
   int code = EXIT_OK;
+  bool has_failed = false;
   const bool is_terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-  while (code == EXIT_OK && !runner_is_interrupted()) {
+  while (code == EXIT_OK) {
     if (is_terminal) (void)(printf("> ") < 0 || fflush(stdout));
-    const ssize_t bytes = getline(&line, &room, stdin);
-    if (bytes <= 0) break;
-    if (line[bytes - 1] == '\n') line[bytes - 1] = 0;
-    if (line[0] == 0) continue;
-    self->prompt.count = 0;
-    if ((self->pending >= 0 && !tokens_append(&self->prompt, self->pending)) ||
-        !prompt_question(self->tokenizer, position == 0, self->options.system, line, &self->prompt)) {
-      code = failed(EXIT_INPUT);
-    } else if (position + (int64_t)self->prompt.count > self->capacity) {
-      (void)refuse(DISCO_VALUE, "the context of %lld tokens is full", (long long)self->capacity);
-      code = failed(EXIT_INPUT);
-    } else {
-      code = answer(self, &position);
-    }
+    const char *line = lines_next(&input, runner_is_interrupted, &has_failed);
+    if (line == NULL) break;
+    if (line[0] != 0) code = answer_question(self, line, &position);
   }
-  free(line);
+  lines_free(&input);
+  if (has_failed) code = failed(EXIT_INPUT);
   return runner_is_interrupted() ? EXIT_INTERRUPTED : code;
 }
 

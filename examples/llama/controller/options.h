@@ -5,8 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "worker/part.h"
-
 enum {
   EXIT_OK = 0,
   EXIT_OUTPUT = 1,       /* what was made could not be written */
@@ -19,12 +17,12 @@ typedef struct {
   const char *model;
   const char *prompt, *system, *token_list; /* NULL: not given */
   const char *perplexity, *trace;           /* a file, a folder */
-  int32_t workers;
+  int64_t workers;
   int64_t max_tokens;
-  double temperature;
+  int64_t context; /* 0: the model's */
   int64_t seed;
-  precision precision;
-  bool is_processes, is_chat, has_stats, is_json;
+  double temperature;
+  bool is_processes, is_fast, is_chat, has_stats, is_json;
 } options;
 
 /* -1 to go on, else the exit code: help was asked for, or something is wrong, which was told on stderr. */

@@ -7,7 +7,12 @@
 #include "disco/value.h"
 #include "disco/worker.h"
 
-enum { SLICE_MS = 100 /* how long a wait may not notice Ctrl-C */, GRACE_MS = 1000 /* what a worker has to end in */ };
+/* How long a wait may not notice Ctrl-C, and what a worker has to end in: less than a second together. */
+enum { SLICE_MS = 100, GRACE_MS = 600 };
+
+/* A worker with fewer heads waits in every layer for one with more, the longer the fuller the context is. Were it to
+ * fall asleep, the other would pay for the wake in each of these allreduces, and it would come late itself. */
+enum { SPIN_US = 1000 };
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -102,21 +107,35 @@ void runner_drop(runner *self) {
 
 /* ---- Start and end ---- */
 
-static bool start(runner *self, bool is_processes) {
+static bool create(runner *self, bool is_processes) {
   const char *const libraries[] = {llama_library(), NULL};
   disco_session_options options = DISCO_SESSION_OPTIONS_INIT(self->workers, 1);
   options.libraries = libraries;
   options.grace_ms = GRACE_MS;
-  int64_t *devices = calloc((size_t)self->workers, sizeof(*devices));
+  options.spin_us = SPIN_US;
   self->answers = calloc((size_t)self->workers, sizeof(*self->answers));
-  if (devices == NULL || self->answers == NULL) {
-    free(devices);
-    return refuse(DISCO_MEMORY, "no memory for %d workers", self->workers);
-  }
-  disco_status status = is_processes ? disco_session_create_process(&options, &self->session)
-                                     : disco_session_create_threaded(&options, &self->session);
-  if (status == DISCO_OK && self->workers > 1)
-    status = disco_session_init_ccl(self->session, "cpu", devices, self->workers);
+  if (self->answers == NULL) return refuse(DISCO_MEMORY, "no memory for %d workers", self->workers);
+  return (is_processes ? disco_session_create_process(&options, &self->session)
+                       : disco_session_create_threaded(&options, &self->session)) == DISCO_OK;
+}
+
+/* Every worker has found every function by the end of it, so all of them run. */
+static bool find_functions(runner *self) {
+  static const char *const names[RUN_FUNCTIONS] = {
+      [RUN_LOAD] = "llama.load",     [RUN_PREFILL] = "llama.prefill", [RUN_DECODE] = "llama.decode",
+      [RUN_REWIND] = "llama.rewind", [RUN_SCORE] = "llama.score",     [RUN_STAGES] = "llama.stages",
+      [RUN_LOGITS] = "llama.logits", [RUN_FIGURES] = "llama.figures", [RUN_COLLECTIVES] = "llama.collectives"};
+  for (int i = 0; i < RUN_FUNCTIONS; i++)
+    if (disco_session_get_global_func(self->session, names[i], &self->functions[i]) != DISCO_OK) return false;
+  return wait_for_all(self, NULL, NULL);
+}
+
+/* disco_session_init_ccl() waits for the workers and knows nothing of Ctrl-C: it is short once all of them run. */
+static bool start_collectives(runner *self) {
+  if (self->workers == 1) return true;
+  int64_t *devices = calloc((size_t)self->workers, sizeof(*devices));
+  if (devices == NULL) return refuse(DISCO_MEMORY, "no memory for %d workers", self->workers);
+  const disco_status status = disco_session_init_ccl(self->session, "cpu", devices, self->workers);
   free(devices);
   return status == DISCO_OK;
 }
@@ -143,25 +162,15 @@ static bool load(runner *self, const char *model, precision how, int64_t capacit
                  void *context) {
   const TVMFFIAny args[] = {disco_value_str(model), disco_value_int(how), disco_value_int(capacity)};
   watching watch = {self, progress, context};
-  disco_dref *function = NULL;
-  const bool is_done = disco_session_get_global_func(self->session, "llama.load", &function) == DISCO_OK &&
-                       disco_call(self->session, function, args, 3, &self->state) == DISCO_OK &&
-                       wait_for_all(self, progress == NULL ? NULL : tell, &watch);
-  disco_dref_unref(function);
-  return is_done;
+  return disco_call(self->session, self->functions[RUN_LOAD], args, 3, &self->state) == DISCO_OK &&
+         wait_for_all(self, progress == NULL ? NULL : tell, &watch);
 }
 
 bool runner_open(runner *self, const char *model, int32_t workers, bool is_processes, precision how, int64_t capacity,
                  runner_progress progress, void *context) {
-  static const char *const names[RUN_FUNCTIONS] = {
-      [RUN_PREFILL] = "llama.prefill", [RUN_DECODE] = "llama.decode",          [RUN_REWIND] = "llama.rewind",
-      [RUN_SCORE] = "llama.score",     [RUN_STAGES] = "llama.stages",          [RUN_LOGITS] = "llama.logits",
-      [RUN_FIGURES] = "llama.figures", [RUN_COLLECTIVES] = "llama.collectives"};
   *self = (runner){.workers = workers};
-  if (!start(self, is_processes) || !load(self, model, how, capacity, progress, context)) return false;
-  for (int i = 0; i < RUN_FUNCTIONS; i++)
-    if (disco_session_get_global_func(self->session, names[i], &self->functions[i]) != DISCO_OK) return false;
-  return true;
+  return create(self, is_processes) && find_functions(self) && start_collectives(self) &&
+         load(self, model, how, capacity, progress, context);
 }
 
 void runner_close(runner *self) {

@@ -12,6 +12,7 @@
 #include "worker/part.h"
 
 enum runner_function {
+  RUN_LOAD,
   RUN_PREFILL,
   RUN_DECODE,
   RUN_REWIND,
@@ -52,8 +53,7 @@ bool runner_score(runner *self, const int32_t *tokens, int64_t count, double *re
 bool runner_ask(runner *self, enum runner_function function, const int32_t *tokens, int64_t count);
 void runner_drop(runner *self);
 
-/* From a signal handler: what waits now ends soon, and so does what waits later; but for runner_open() while the
- * workers start. */
+/* From a signal handler: what waits now ends soon, and so does what waits later. */
 void runner_interrupt(void);
 bool runner_is_interrupted(void);
 

@@ -113,21 +113,11 @@ static bool load_layer(loading *self, int32_t index, model_layer *to) {
   return load_vector(self, name, &to->feed_forward_norm);
 }
 
-/* The slices of the matrices that work together have to be those of the same heads and columns. */
-static bool fits(const loading *self, const model_layer *l) {
-  const int64_t group = self->part->dims.heads / self->part->dims.kv_heads, width = self->part->dims.head_width;
-  if (l->query.rows == l->output.columns && l->key.rows == l->value.rows && l->query.rows == l->key.rows * group &&
-      l->key.rows % width == 0 && l->gate.rows == l->up.rows && l->up.rows == l->down.columns)
-    return true;
-  return refuse(DISCO_VALUE, "the heads of %lld elements cannot be cut between blocks of 32: use one worker",
-                (long long)width);
-}
-
 static bool load_all(loading *self) {
   model_part *part = self->part;
   self->used = 0;
   for (int32_t i = 0; i < part->dims.layers; i++)
-    if (!load_layer(self, i, &part->layers[i]) || !fits(self, &part->layers[i])) return false;
+    if (!load_layer(self, i, &part->layers[i])) return false;
   if (!load_matrix(self, "token_embd.weight", &part->embedding, &part->first_row)) return false;
   part->head = part->embedding;
   if (!part->dims.is_tied && !load_matrix(self, "output.weight", &part->head, NULL)) return false;

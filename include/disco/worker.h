@@ -202,6 +202,14 @@ DISCO_API DISCO_MUST_USE disco_status disco_worker_collective_stats(disco_collec
  *   Errors of all five: ValueError for records that there are not, files of another size than the cache says, a path
  *   without '/'; RuntimeError for files that cannot be read; what a shard function raised. */
 
+/* ---- Compiled models ---- */
+
+/* runtime.disco.load_vm_module(path: str, device: Device or str or None) -> Module
+ *   A library that TVM compiled. It is opened once per path and process. If it holds a Relax executable, the result is
+ * a virtual machine of this worker's own on `device` (None: the worker's), else the library's module as it is. One
+ *   function of it: ffi.ModuleGetFunction(module, name, False). Needs TVM's runtime in the process (`import tvm`).
+ *   RuntimeError: no such file; TVM's own errors, with the path before them. */
+
 /* ---- The program of a worker process ---- */
 
 /* Be worker `worker_id` of a session: shakes hands with the controller over the two descriptors that its pool gave,

@@ -9,6 +9,7 @@
 #include "base/inject.h"
 #include "base/settings.h"
 #include "base/text.h"
+#include "api/startup.h"
 #include "ccl/alias.h"
 #include "ccl/backend.h"
 #include "disco/channel.h"
@@ -202,6 +203,12 @@ static disco_status describe_paths(dsc_text *text) {
   return DISCO_OK;
 }
 
+static void describe_names(dsc_text *text) {
+  heading(text, "global functions");
+  dsc_text_add(text, "runtime.disco.*: %s\n", dsc_startup_names());
+  dsc_text_add(text, "libdisco.*: libdisco\n");
+}
+
 disco_status disco_describe(char **ret_text) {
   if (ret_text == NULL) return dsc_fail(DISCO_VALUE, "disco_describe: ret_text is NULL");
   dsc_text text = DSC_TEXT_INIT;
@@ -210,6 +217,7 @@ disco_status disco_describe(char **ret_text) {
   describe_limits(&text);
   describe_settings(&text);
   disco_status status = describe_data_planes(&text);
+  describe_names(&text);
   if (status == DISCO_OK) status = describe_paths(&text);
   if (status == DISCO_OK && text.data == NULL) status = dsc_fail(DISCO_MEMORY, "no memory for the description");
   if (status == DISCO_OK) *ret_text = dsc_text_take(&text);

@@ -84,6 +84,17 @@ disco_status disco_publish(void) {
   return status;
 }
 
+const char *dsc_startup_names(void) {
+  TVMFFIObject *front = NULL, *own = NULL;
+  if (dsc_load_relaxed(&published)) return "libdisco";
+  (void)dsc_function_find("runtime.disco.SessionThreaded", &front); /* ours by our own name, where nobody has this one */
+  (void)dsc_function_find("libdisco.SessionThreaded", &own);
+  const char *who = front == NULL || front == own ? "nobody" : "another library";
+  if (front != NULL) dsc_object_unref(front);
+  if (own != NULL) dsc_object_unref(own);
+  return who;
+}
+
 __attribute__((constructor)) static void load(void) {
   dsc_log_install();
   dsc_fork_install();

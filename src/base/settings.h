@@ -7,13 +7,14 @@
 #include <stdbool.h>
 
 /* X(NAME, "default", "meaning") is the variable DISCO_NAME. */
-#define DSC_SETTING_LIST(X)                                                                               \
-  X(LOG, "off", "off, error, warn or info: which of the library's messages go to stderr")                 \
-  X(FFI_GLOBALS, "1", "0: loading libdisco.so does not register the global functions runtime.disco.*")    \
-  X(WORKER, "", "the program that worker processes run; unset: the command disco that comes with it")     \
-  X(TRANSPORT, "auto", "auto or pipe: how a worker process gets its commands; pipe: never shared memory") \
-  X(CCL_ALIAS, "", "other=cpu: init_ccl(other) starts cpu where no data plane `other` is registered")     \
-  X(CCL_TUNE, "", "name=number,...: thresholds of the data plane cpu; the same for all workers")          \
+#define DSC_SETTING_LIST(X)                                                                                 \
+  X(LOG, "off", "off, error, warn or info: which of the library's messages go to stderr")                   \
+  X(FFI_GLOBALS, "1", "0: loading libdisco.so does not register the global functions runtime.disco.*")      \
+  X(TVM, "1", "0: `import tvm` leaves tvm.runtime.disco as TVM has it, though the Python package is there") \
+  X(WORKER, "", "the program that worker processes run; unset: the command disco that comes with it")       \
+  X(TRANSPORT, "auto", "auto or pipe: how a worker process gets its commands; pipe: never shared memory")   \
+  X(CCL_ALIAS, "", "other=cpu: init_ccl(other) starts cpu where no data plane `other` is registered")       \
+  X(CCL_TUNE, "", "name=number,...: thresholds of the data plane cpu; the same for all workers")            \
   X(KERNELS, "best", "scalar, avx2 or avx512: the instructions that reductions use; best: the best here")
 
 typedef enum {

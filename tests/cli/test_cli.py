@@ -31,7 +31,7 @@ OPTIONS = {
     "version": [],
     "worker": ["--load", "--cpu"],
 }
-SECTIONS = ["version", "machine", "limits", "settings", "data planes", "paths"]
+SECTIONS = ["version", "machine", "limits", "settings", "data planes", "global functions", "paths"]
 BOLD = "\033[1m"
 
 

@@ -51,14 +51,16 @@ class Calls:
         make = client.ProcessSession if processes else client.ThreadedSession
         self.session = make(num_workers=workers)
         self.api = sys.modules["tvm.runtime.disco._ffi_api"]
-        self.workers = workers
+        self.workers, self.processes = workers, processes
 
     def all_done(self):
         for worker in range(self.workers):
             self.session._sync_worker(worker)
 
     def prepare(self, arguments):
-        self.function = self.session.get_global_func("runtime.disco.worker_rank" if arguments == 0 else "ffi.Array")
+        # Worker processes have only what TVM registers: there, of that what takes any arguments.
+        few = "runtime.disco.worker_rank" if arguments == 0 else "ffi.Array"
+        self.function = self.session.get_global_func(few if self.processes else "bench.nothing")
         rank = self.session.get_global_func("runtime.disco.worker_rank")
         self.arguments = [rank() for _ in range(arguments)]
         self.all_done()
@@ -241,7 +243,7 @@ class Report:
 def compare_clients(arguments, report, processes):
     transport = "processes" if processes else "threads"
     ours = Runtime(f"libdisco-{transport}", 2, arguments.floor)
-    theirs = Runtime(f"tvm-{transport}", 2)
+    theirs = Runtime(f"tvm-{transport}", 2, arguments.floor)
     for count, allowed in ((0, 0.25), (MANY, 0.6)):
         ours.ask("prepare", count)
         theirs.ask("prepare", count)

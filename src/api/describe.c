@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/startup.h"
 #include "base/inject.h"
 #include "base/settings.h"
 #include "base/text.h"
-#include "api/startup.h"
 #include "ccl/alias.h"
 #include "ccl/backend.h"
 #include "disco/channel.h"

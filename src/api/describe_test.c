@@ -42,7 +42,8 @@ static char *described(void) {
 
 static void sections_and_lines(void **state) {
   (void)state;
-  static const char *const sections[] = {"version", "machine", "limits", "settings", "data planes", "global functions", "paths"};
+  static const char *const sections[] = {"version",     "machine",          "limits", "settings",
+                                         "data planes", "global functions", "paths"};
   char *text = described(), *rest = text, *line, seen[16384] = "";
   size_t count = 0;
   while ((line = strsep(&rest, "\n")) != NULL) {

@@ -87,7 +87,8 @@ disco_status disco_publish(void) {
 const char *dsc_startup_names(void) {
   TVMFFIObject *front = NULL, *own = NULL;
   if (dsc_load_relaxed(&published)) return "libdisco";
-  (void)dsc_function_find("runtime.disco.SessionThreaded", &front); /* ours by our own name, where nobody has this one */
+  (void)dsc_function_find("runtime.disco.SessionThreaded",
+                          &front); /* ours by our own name, where nobody has this one */
   (void)dsc_function_find("libdisco.SessionThreaded", &own);
   const char *who = front == NULL || front == own ? "nobody" : "another library";
   if (front != NULL) dsc_object_unref(front);

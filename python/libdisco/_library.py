@@ -5,6 +5,7 @@ library, should it come later, would end the process if they were taken. `take_o
 """
 
 import ctypes
+import functools
 import os
 from typing import Any, Callable
 
@@ -26,18 +27,21 @@ def _load() -> None:
             os.environ[setting] = before
 
 
+@functools.lru_cache(maxsize=None)
 def function(name: str) -> Callable[..., Any]:
-    """The global function libdisco.<name>."""
-    found: Callable[..., Any] = tvm_ffi.get_global_func(f"libdisco.{name}")
-    return found
+    """The global function libdisco.<name>. It may wait for Python functions on workers: it runs without the GIL,
+    whatever TVM_FFI_RELEASE_GIL_BY_DEFAULT says."""
+    found: Any = tvm_ffi.get_global_func(f"libdisco.{name}")
+    found.release_gil = True
+    return found  # type: ignore[no-any-return]
 
 
 def _check() -> None:
     """What the library registers when it is loaded is missing: it is an older one, or its registry is not Python's."""
     if tvm_ffi.get_global_func("libdisco.keep_python_state", allow_missing=True) is None:
         raise ImportError(
-            f"{library_path()} is no libdisco for this package, or it uses another copy of libtvm_ffi than Python does: "
-            "install one libdisco and one apache-tvm-ffi"
+            f"{library_path()} is no libdisco for this package, or it uses another copy of libtvm_ffi than Python "
+            "does: install one libdisco and one apache-tvm-ffi"
         )
 
 

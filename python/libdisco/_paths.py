@@ -45,7 +45,9 @@ def library_path() -> str:
     """
     named = os.environ.get("LIBDISCO_LIBRARY")
     if named:
-        return _first("the library that LIBDISCO_LIBRARY names", [pathlib.Path(named)], "correct or unset the variable")
+        return _first(
+            "the library that LIBDISCO_LIBRARY names", [pathlib.Path(named).absolute()], "correct or unset the variable"
+        )
     candidates = [root / "lib" / LIBRARY_NAME for root in _roots()]
     candidates.append(_checkout() / "build" / "lib" / LIBRARY_NAME)
     return _first(

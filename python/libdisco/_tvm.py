@@ -1,7 +1,8 @@
 """Driving TVM's own client: `tvm.runtime.disco` on top of this library.
 
 TVM's modules find their classes by type keys and their functions by the names runtime.disco.*, which the module
-tvm.runtime.disco._ffi_api copies when it is imported. `take_over()` puts ours there in the state that `import tvm` left:
+tvm.runtime.disco._ffi_api copies when it is imported. `take_over()` puts ours there in the state that `import tvm`
+left:
 
 - the full wheel: `tvm.runtime.disco` is None, since its classes came before the library that knows their keys;
 - the runtime alone: the module is there, but its classes are bound to nothing, and it found no functions;
@@ -61,6 +62,9 @@ def _bind(tvm: Any) -> None:
             if not _is_bound(cls):
                 tvm_ffi.register_object(f"runtime.disco.{name}")(cls)
     tvm_ffi.init_ffi_api("runtime.disco", _CLIENT + "._ffi_api")
+    for found in vars(sys.modules[_CLIENT + "._ffi_api"]).values():
+        if isinstance(found, tvm_ffi.Function):
+            found.release_gil = True  # as in _library.function()
 
 
 def _is_bound(cls: type) -> bool:
@@ -118,8 +122,8 @@ def entry_point() -> None:
 def tvm_status() -> Dict[str, Optional[str]]:
     """Who drives `tvm.runtime.disco` in this process.
 
-    Gives `driver`: "libdisco", "tvm", or None when nobody does; `tvm`: the version of the TVM that is imported, or None;
-    and `why`, a sentence.
+    Gives `driver`: "libdisco", "tvm", or None when nobody does; `tvm`: the version of the TVM that is imported, or
+    None; and `why`, a sentence.
 
     >>> import libdisco
     >>> libdisco.tvm_status()["driver"] is None  # until TVM is imported
@@ -130,12 +134,17 @@ def tvm_status() -> Dict[str, Optional[str]]:
     if tvm is None:
         return {**status, "why": "TVM is not imported; `import tvm` ends with tvm.runtime.disco driven by libdisco"}
     status["tvm"] = str(getattr(tvm, "__version__", "unknown"))
+    off = " (DISCO_TVM=0 keeps `import tvm` from it)" if os.environ.get("DISCO_TVM") == "0" else ""
     client = getattr(getattr(tvm, "runtime", None), "disco", None)
     api = sys.modules.get(_CLIENT + "._ffi_api")
     if client is None or api is None:
-        return {**status, "why": "tvm.runtime.disco is None: TVM found no Disco; call libdisco.take_over()"}
+        return {**status, "why": "tvm.runtime.disco is None: TVM found no Disco; call libdisco.take_over()" + off}
     if hasattr(api, _MARK):
         return {**status, "driver": "libdisco", "why": "tvm.runtime.disco calls libdisco"}
     if hasattr(api, "SessionThreaded"):
-        return {**status, "driver": "tvm", "why": "tvm.runtime.disco calls TVM's own runtime; libdisco.take_over()"}
-    return {**status, "why": "tvm.runtime.disco has no functions; call libdisco.take_over()"}
+        return {
+            **status,
+            "driver": "tvm",
+            "why": "tvm.runtime.disco calls TVM's own runtime; call libdisco.take_over()" + off,
+        }
+    return {**status, "why": "tvm.runtime.disco has no functions; call libdisco.take_over()" + off}

@@ -210,10 +210,10 @@ static int run_entry(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFI
   const dsc_call_entry *which = self;
   dsc_call c = {which->name, args, num_args, result};
   *result = dsc_none();
-  dsc_python_stay_out();
   disco_status status = which->arguments >= 0 ? dsc_args_count(which->name, num_args, which->arguments) : DISCO_OK;
+  if (!dsc_python_stay_out()) status = dsc_fail(DISCO_CLOSED, "%s: the interpreter is ending", which->name);
   if (status == DISCO_OK) status = which->function(&c);
-  dsc_python_stay_out();
+  (void)dsc_python_stay_out();
   return status == DISCO_OK ? 0 : dsc_error_raise_status(status);
 }
 

@@ -10,6 +10,7 @@
 #include "ffi/args.h"
 #include "ffi/error.h"
 #include "ffi/python.h"
+#include "os/library.h"
 #include "session/session.h"
 
 /* ---- Options of a session: name, value, name, value, ... ---- */
@@ -43,7 +44,8 @@ static void let_go(reader *self) {
 }
 
 typedef enum { U32, U64, TEXT, TEXTS, CPUS, TRANSPORT } kind;
-static const char *const kind_names[] = {"int", "int", "str", "list of str", "list of int", "\"auto\" or \"pipe\""};
+static const char *const kind_names[] = {"number",        "number",          "text",
+                                         "list of texts", "list of numbers", "\"auto\" or \"pipe\""};
 
 #define FIELD(kind, field) \
   { #field, kind, offsetof(disco_session_options, field) }
@@ -73,7 +75,7 @@ static const struct {
 enum { NUM_FIELDS = sizeof(fields) / sizeof(fields[0]) };
 
 static disco_status wrong_option(const reader *self, int field, const TVMFFIAny *value) {
-  return dsc_fail(DISCO_TYPE, "%s: option %s is a %s, not `%s`", self->call->name, fields[field].name,
+  return dsc_fail(DISCO_TYPE, "%s: option %s: a %s is needed, not `%s`", self->call->name, fields[field].name,
                   kind_names[fields[field].kind], dsc_value_type_name(value));
 }
 
@@ -139,8 +141,8 @@ static disco_status read_transport(const reader *self, int field, const TVMFFIAn
   if (!dsc_value_string(value, &text)) return wrong_option(self, field, value);
   bool is_auto = text.size == 4 && memcmp(text.data, "auto", 4) == 0;
   if (!is_auto && (text.size != 4 || memcmp(text.data, "pipe", 4) != 0))
-    return dsc_fail(DISCO_VALUE, "%s: option transport is %s, not \"%.*s\"", self->call->name, kind_names[TRANSPORT],
-                    text.size < 64 ? (int)text.size : 64, text.data);
+    return dsc_fail(DISCO_VALUE, "%s: option transport: %s is needed, not \"%.*s\"", self->call->name,
+                    kind_names[TRANSPORT], text.size < 64 ? (int)text.size : 64, text.data);
   *ret_transport = is_auto ? DISCO_TRANSPORT_AUTO : DISCO_TRANSPORT_PIPE;
   return DISCO_OK;
 }
@@ -242,6 +244,15 @@ static disco_status state(const dsc_call *c) {
   return answer_text(c, dsc_load_relaxed(&session->engine->segment.header->fault) != 0 ? "lost" : "running");
 }
 
+/* (S): shut down in the background; not waited for */
+static disco_status begin_shutdown(const dsc_call *c) {
+  disco_session *session;
+  disco_status status = dsc_call_session(c, 0, &session);
+  if (status == DISCO_OK) status = dsc_enter_fork(session->engine, "shutdown");
+  if (status == DISCO_OK) dsc_reaper_submit(session->engine, false);
+  return status;
+}
+
 /* (S) -> str: what every worker does now */
 static disco_status dump(const dsc_call *c) {
   disco_session *session;
@@ -314,6 +325,14 @@ static disco_status dref_set(const dsc_call *c) {
   return status == DISCO_OK ? disco_debug_set(dref, worker, &c->args[2], DISCO_FOREVER) : status;
 }
 
+/* (D) -> D: another handle of it, for a language whose handles move */
+static disco_status dref_same(const dsc_call *c) {
+  dsc_dref *dref = NULL;
+  disco_status status = dsc_call_dref(c, 0, &dref);
+  if (status == DISCO_OK) *c->result = dsc_value_copy(&c->args[0]);
+  return status;
+}
+
 /* ---- The library ---- */
 
 static disco_status describe(const dsc_call *c) {
@@ -326,8 +345,11 @@ static disco_status describe(const dsc_call *c) {
 
 static disco_status version(const dsc_call *c) { return answer_text(c, disco_version()); }
 
+/* TVM's library ends the process when it comes later and the names are taken. */
 static disco_status publish(const dsc_call *c) {
-  (void)c;
+  if (dsc_library_count("libtvm_runtime.so", NULL, 0) == 0 && dsc_library_count("libtvm.so", NULL, 0) == 0)
+    return dsc_fail(DISCO_RUNTIME, "%s: TVM is not in this process; import it first, or use the names libdisco.*",
+                    c->name);
   return disco_publish();
 }
 
@@ -338,17 +360,12 @@ static disco_status keep_python_state(const dsc_call *c) {
   return DISCO_OK;
 }
 
-/* () -> str: the kind, as it was raised, of this thread's last error; "" when there was none */
-static disco_status last_error_kind(const dsc_call *c) {
-  disco_error_info error = {.struct_size = sizeof(error)};
-  return answer_text(c, disco_last_error(&error) == DISCO_OK ? error.kind : "");
-}
-
 const dsc_call_entry dsc_own_entries[] = {
     {"libdisco.SessionOpen", -1, open_session},
     {"libdisco.SessionSync", 3, sync},
     {"libdisco.SessionGetNumGroups", 1, num_groups},
     {"libdisco.SessionState", 1, state},
+    {"libdisco.SessionBeginShutdown", 1, begin_shutdown},
     {"libdisco.SessionDump", 1, dump},
     {"libdisco.SessionPut", 2, put},
     {"libdisco.SessionDeallocReg", 2, dealloc_reg},
@@ -356,11 +373,11 @@ const dsc_call_entry dsc_own_entries[] = {
     {"libdisco.SessionDebugSetRegister", 4, debug_set},
     {"libdisco.DRefGet", 3, dref_get},
     {"libdisco.DRefSet", 3, dref_set},
+    {"libdisco.DRefSame", 1, dref_same},
     {"libdisco.describe", 0, describe},
     {"libdisco.version", 0, version},
     {"libdisco.publish", 0, publish},
     {"libdisco.keep_python_state", 1, keep_python_state},
-    {"libdisco.last_error_kind", 0, last_error_kind},
 };
 
 const int dsc_own_entry_count = sizeof(dsc_own_entries) / sizeof(dsc_own_entries[0]);

@@ -9,13 +9,15 @@
  * Python objects on our threads must stop there, since a thread that asks for the GIL later ends the process. The first
  * call that finds an interpreter counts; without one nothing happens. Takes the GIL: call it without locks. */
 void dsc_python_at_exit(void (*fn)(void));
+/* Is an interpreter running? */
+bool dsc_python_is_there(void);
 
 /* Once the interpreter has begun to end, a Python thread that comes back from a call must not ask for the lock: Python
  * 3.13 and older end it by unwinding its stack, which no C++ frame on the way survives. So it is kept here, asleep, as
- * later interpreters do themselves. Only daemon threads are still there by then. Returns on the thread that ends the
- * interpreter, on threads that Python does not know, and as long as nothing ends. Before and after what a Python thread
- * may call. */
-void dsc_python_stay_out(void);
+ * later interpreters do themselves. Only daemon threads are still there by then. True on the thread that ends the
+ * interpreter, on threads that Python does not know, and as long as nothing ends; false where the caller holds the lock
+ * and must leave with an error. Before and after what a Python thread may call. */
+bool dsc_python_stay_out(void);
 
 /* A native thread that calls into Python makes and destroys a thread state each time (9 us); one that keeps a state
  * pays a tenth of a microsecond. `function` is any function object that Python gave: it shows how such ones look.

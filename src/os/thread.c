@@ -20,6 +20,8 @@ disco_status dsc_thread_start(const char *name, dsc_thread_fn fn, void *argument
   return DISCO_OK;
 }
 
+void dsc_thread_rest(void) { (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
 _Noreturn void dsc_thread_stay(void) {
   for (;;) (void)nanosleep(&(struct timespec){.tv_sec = 3600}, NULL);
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "ffi/error.h"
 #include "os/pipe.h"
 #include "session/remote.h"
 
@@ -123,7 +124,7 @@ disco_status dsc_engine_create(const dsc_settings *settings, const disco_session
   if (status != DISCO_OK) {
     dsc_error why;
     dsc_error_copy(dsc_thread_error(), &why);
-    (void)dsc_engine_stop(engine); /* those that did start */
+    (void)dsc_engine_stop(engine, false); /* those that did start */
     dsc_pool_finish(engine);
     (void)dsc_fail_with(&why);
     dsc_engine_unref(engine);
@@ -161,6 +162,20 @@ static bool has_ended(dsc_wait *wait) {
   return dsc_load_acquire(&((ended_wait *)wait)->line->ended) != 0; /* acquire: status.ended */
 }
 
+enum { TICK_NS = 50 * 1000000, LAST_LOOK_MS = 100 };
+
+/* Ctrl-C cuts a shutdown's grace short; the error is pending in the interpreter, and asked for once. */
+static disco_status look_for_ctrl_c(dsc_guard *guard) {
+  (void)guard;
+  return dsc_error_check_signals();
+}
+
+static void allow_ctrl_c(const dsc_engine *engine, dsc_guard *guard) {
+  if (!engine->stop_by_call || engine->stop_interrupted) return;
+  guard->tick = look_for_ctrl_c;
+  guard->tick_ns = TICK_NS;
+}
+
 /* Join what ends before the deadline; returns how many threads did not. */
 static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
   int32_t left = 0;
@@ -171,8 +186,11 @@ static int32_t join_until(dsc_engine *engine, int64_t deadline_ns) {
         {{.ready = has_ended, .before_sleep = dsc_drain_before_sleep, .doorbell = &engine->segment.header->controllers},
          engine},
         dsc_segment_status(engine->segment.header, i)};
-    dsc_guard guard = {.deadline_ns = deadline_ns};
-    if (dsc_wait_until(&wait.base.wait, &engine->patience, &guard) == DISCO_OK) {
+    dsc_guard guard = {.deadline_ns = engine->stop_interrupted ? dsc_clock_deadline_ns(LAST_LOOK_MS) : deadline_ns};
+    allow_ctrl_c(engine, &guard);
+    disco_status status = dsc_wait_until(&wait.base.wait, &engine->patience, &guard);
+    if (status == DISCO_INTERRUPTED) engine->stop_interrupted = true;
+    if (status == DISCO_OK) {
       pthread_join(worker->thread, NULL); /* it has nothing left to do but to end */
       worker->joined = true;
     } else {
@@ -231,18 +249,17 @@ static int32_t threads_of(const dsc_engine *engine) {
 static void stop_now(dsc_engine *engine) {
   int64_t deadline = dsc_clock_deadline_ns((int64_t)engine->settings.grace_ms);
   if (engine->has_processes) dsc_remotes_give_up_starting(engine);
-  bool posted = post_until(engine, deadline);
+  bool posted = post_until(engine, deadline); /* a ring that stays full empties within the grace, or never */
   int32_t left = posted ? join_until(engine, deadline) : threads_of(engine);
   if (engine->has_processes) {
-    stop_processes(engine, posted ? deadline : 0);
+    stop_processes(engine, posted && !engine->stop_interrupted ? deadline : 0);
     dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE); /* nobody will do what is still waited for */
   }
   if (left > 0) {
-    const int64_t last_look_ms = 100;
     /* Idle workers and blocked callers leave now; busy ones, once they come back, skip what else was posted. */
     dsc_segment_raise_fault(engine->segment.header, DSC_FAULT_GRACE);
     atomic_fetch_add(&engine->segment.header->failures, 1); /* release: segment.failures */
-    left = join_until(engine, dsc_clock_deadline_ns(last_look_ms));
+    left = join_until(engine, dsc_clock_deadline_ns(LAST_LOOK_MS));
     if (left > 0) abandon(engine, left);
   }
   if (engine->has_processes) {
@@ -264,9 +281,10 @@ static bool is_closed(dsc_wait *wait) {
   return dsc_load_acquire(&((dsc_engine_wait *)wait)->engine->state) == DSC_CLOSED; /* acquire: engine.closed */
 }
 
-disco_status dsc_engine_stop(dsc_engine *engine) {
+disco_status dsc_engine_stop(dsc_engine *engine, bool by_call) {
   uint32_t ready = DSC_READY;
   if (dsc_cas(&engine->state, &ready, DSC_CLOSING)) {
+    engine->stop_by_call = by_call;
     stop_now(engine);
     dsc_store_release(&engine->state, DSC_CLOSED); /* release: engine.closed */
     dsc_doorbell_ring(&engine->segment.header->controllers);
@@ -275,8 +293,12 @@ disco_status dsc_engine_stop(dsc_engine *engine) {
     dsc_guard guard = {.deadline_ns = DSC_NO_DEADLINE};
     dsc_patience patience;
     dsc_patience_init(&patience, INT32_MAX, 0);
-    (void)dsc_wait_until(&wait.wait, &patience, &guard);
+    if (by_call) guard = (dsc_guard){.deadline_ns = DSC_NO_DEADLINE, .tick = look_for_ctrl_c, .tick_ns = TICK_NS};
+    disco_status status = dsc_wait_until(&wait.wait, &patience, &guard);
+    if (status != DISCO_OK) return status;
+    by_call = false; /* whoever stopped it was told of an interrupt */
   }
+  if (by_call && engine->stop_interrupted) return dsc_fail(DISCO_INTERRUPTED, "interrupted in shutdown");
   if (engine->stop_status == DISCO_OK) return DISCO_OK;
   return dsc_fail(engine->stop_status, "%s",
                   engine->stop_message != NULL ? engine->stop_message : "shutdown gave up on a worker");

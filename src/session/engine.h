@@ -119,6 +119,7 @@ typedef struct dsc_engine {
   dsc_worker_thread *threads;
   disco_status stop_status;
   char *stop_message;
+  bool stop_by_call, stop_interrupted; /* the thread that stops it: it may be interrupted; it was */
 
   /* sessions of worker processes */
   bool has_processes;   /* constant: objects travel packed, but to worker 0 */
@@ -151,7 +152,9 @@ void dsc_engine_ref(dsc_engine *engine);
 void dsc_engine_unref(dsc_engine *engine);
 /* Post shutdown, wait for the workers (grace), give up on those that do not end. Any thread but a worker's; several may
  * call it. */
-disco_status dsc_engine_stop(dsc_engine *engine);
+/* by_call: a user's thread does, which Ctrl-C interrupts (DISCO_INTERRUPTED; the grace was cut short, it is stopped).
+ */
+disco_status dsc_engine_stop(dsc_engine *engine, bool by_call);
 /* Thread workers that were abandoned in this process. */
 uint64_t dsc_engine_abandoned(void);
 

@@ -14,7 +14,8 @@ static pthread_cond_t work = PTHREAD_COND_INITIALIZER, idle = PTHREAD_COND_INITI
 static dsc_list live = {&live, &live};
 static dsc_engine *jobs, **last_job = &jobs; /* linked by next_job; the queue holds a reference to each */
 static bool running, busy, exiting, hooked;
-static int backlog; /* engines submitted and not yet reaped */
+static bool python_ends; /* its hook was called: what lives on would call into an interpreter that is gone */
+static int backlog;      /* engines submitted and not yet reaped */
 static uint32_t fork_generation;
 
 /* A fork must not find the lock in the middle of something: the child could never take it. */
@@ -28,7 +29,7 @@ static void notice_fork(void) {
   dsc_list_init(&live);
   jobs = NULL;
   last_job = &jobs;
-  running = busy = exiting = false;
+  running = busy = exiting = python_ends = false;
   backlog = 0;
   work = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* the parent's reaper was waiting on it */
   idle = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
@@ -50,7 +51,7 @@ static void *reap(void *argument) {
     engine->next_job = NULL;
     engine->queued = false;
     pthread_mutex_unlock(&lock);
-    (void)dsc_engine_stop(engine);
+    (void)dsc_engine_stop(engine, false);
     if (dsc_load_acquire(&engine->object_dead)) dsc_pool_finish(engine);
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
@@ -109,13 +110,21 @@ static void stop_all(void) {
     if (!try_ref(engine)) continue;
     pthread_mutex_unlock(&lock);
     if (dsc_load_relaxed(&engine->state) == DSC_READY) warn_leaked(engine);
-    (void)dsc_engine_stop(engine);
+    (void)dsc_engine_stop(engine, false);
     dsc_pool_finish(engine);
     dsc_engine_unref(engine);
     pthread_mutex_lock(&lock);
   }
   while (busy || jobs != NULL) pthread_cond_wait(&idle, &lock); /* what a deleter handed over meanwhile */
   pthread_mutex_unlock(&lock);
+}
+
+static void at_python_exit(void) {
+  pthread_mutex_lock(&lock);
+  notice_fork();
+  python_ends = true;
+  pthread_mutex_unlock(&lock);
+  stop_all();
 }
 
 static void at_exit(void) {
@@ -141,11 +150,12 @@ static void keep_pace(void) {
 
 disco_status dsc_reaper_register(dsc_engine *engine) {
   disco_status status = DISCO_OK;
-  dsc_python_at_exit(stop_all); /* before the interpreter ends; the process's own exit hook comes after it */
+  dsc_python_at_exit(at_python_exit); /* before the interpreter ends; the process's own exit hook comes after it */
   pthread_mutex_lock(&lock);
   notice_fork();
   keep_pace();
-  if (exiting) status = dsc_fail(DISCO_RUNTIME, "the process is exiting: no session can be made any more");
+  if (exiting || (python_ends && dsc_python_is_there()))
+    status = dsc_fail(DISCO_RUNTIME, "the process is exiting: no session can be made any more");
   if (status == DISCO_OK && !hooked) {
     hooked = true;
     (void)atexit(at_exit);

@@ -145,7 +145,7 @@ disco_status dsc_session_shutdown(disco_session *session) {
     dsc_reaper_submit(engine, false);
     return DISCO_OK;
   }
-  return dsc_engine_stop(engine);
+  return dsc_engine_stop(engine, true);
 }
 
 static inline disco_status call(disco_session *session, dsc_dref *func, const TVMFFIAny *args, int32_t num_args,

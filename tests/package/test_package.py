@@ -13,6 +13,7 @@ import time
 import libdisco
 import numpy
 import pytest
+import tvm_ffi
 
 BOUND_SECONDS = 30
 
@@ -89,6 +90,51 @@ def test_arrays(kind):
             session.scatter(numpy.zeros((2, 2)))
 
 
+def test_arrays_that_may_not_be_written_and_others():
+    frozen = numpy.arange(4, dtype="int32")
+    frozen.flags.writeable = False
+    with libdisco.ThreadedSession(4, 2) as session:
+        session.init_ccl()
+        for array in (frozen, frozen.copy()[::-1], tvm_ffi.from_dlpack(frozen.copy())):
+            wanted = numpy.from_dlpack(array).tolist() if isinstance(array, tvm_ffi.Tensor) else array.tolist()
+            copy = session.broadcast(array)
+            assert [copy.numpy(worker).tolist() for worker in range(4)] == [wanted] * 4  # in both groups
+        assert [session.scatter(frozen).numpy(worker).tolist() for worker in range(4)] == [0, 1, 2, 3]
+        assert session.put(frozen).numpy(3).tolist() == [0, 1, 2, 3]
+        assert session.empty((2,), numpy.float64).numpy().dtype == numpy.float64
+        for wrong in ([1, 2], None, 5, frozen.astype(">i4")):
+            with pytest.raises((TypeError, BufferError)):
+                session.broadcast(wrong)
+        session.sync()  # nothing was posted for them
+        with pytest.raises(TypeError, match="holds no tensor but 5"):
+            session.put(5).numpy()
+
+
+def test_handles_stay_good():
+    """Nothing is moved out of a DRef that somebody has, and what is no DRef is refused."""
+    with libdisco.ThreadedSession(2) as session:
+        rank = session.get_global_func("runtime.disco.worker_rank")
+        again = libdisco.DPackedFunc(rank, session)
+        assert again().get(1) == rank().get(1) == 1
+        for wrong in (5, None, session):
+            with pytest.raises(TypeError, match="DRef"):
+                libdisco.DPackedFunc(wrong, session)
+        assert (
+            session.put(session).get(0).call("runtime.disco.world_size").get(1) == 2
+        )  # a session past its constructor
+        assert repr(session.put(session).get(1)) == repr(session)
+
+
+def test_a_name_that_comes_later_is_found():
+    with libdisco.ThreadedSession(2) as session:
+        session.call("testpy.later")
+        with pytest.raises(ValueError, match="testpy.later"):
+            session.sync()
+        for number in (1, 2):
+            libdisco.worker_function("testpy.later", override=True)(lambda number=number: number)
+            assert session.call("testpy.later").get(1) == number
+
+
 def test_thread_workers_share_the_array():
     with libdisco.ThreadedSession(1) as session:
         array = session.empty((4,), "int32")
@@ -115,7 +161,7 @@ def test_options():
         session.init_ccl("nccl", 0, 1)
     for options, kind, text in (
         ({"ring_bytes": 3}, ValueError, "ring_bytes is 3"),
-        ({"ring_bytes": "3"}, TypeError, "ring_bytes is a int"),
+        ({"ring_bytes": "3"}, TypeError, "ring_bytes: a number is needed, not `str`"),
         ({"ring_byte": 3}, ValueError, "no option ring_byte; there are: ring_bytes, "),
         ({"transport": "udp"}, ValueError, 'not "udp"'),
         ({"cpus": [0]}, ValueError, "1 CPUs for 2 workers"),
@@ -166,6 +212,43 @@ def test_an_error_keeps_its_class_and_traceback(kind):
             assert "raised by worker" in whole and "testpy.fail" in whole
             assert "test_package.py" in caught.value.__notes__[-1] and "in fail" in caught.value.__notes__[-1]
         assert session.call("testpy.fail", 1).get(1) == 1  # it goes on
+
+
+@libdisco.worker_function("testpy.fail_on_1")
+def fail_on_1(how):
+    if libdisco.worker_rank() == 1:
+        if how == "unprintable":
+            raise subprocess.CalledProcessError(3, "ls")  # prints attributes that only its constructor sets
+        fail(how)
+
+
+def test_an_error_of_a_process_keeps_its_class():
+    """Raised by the other process alone, in a function that it has from a file."""
+    with libdisco.ProcessSession(2, imports=[__file__]) as session:
+        for how, wanted, text in (
+            ("own", OwnError, "of my own"),
+            ("os", FileNotFoundError, "no such file"),
+            ("unprintable", subprocess.CalledProcessError, "returned non-zero exit status 3"),
+        ):
+            session.call("testpy.fail_on_1", how)
+            with pytest.raises(wanted, match=text):
+                session.sync()
+        session.import_python_module("no_such_module")
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            session.sync()
+
+
+def test_an_error_of_the_caller_keeps_its_class_after_a_workers():
+    class Odd:
+        __dlpack__ = property(lambda self: (_ for _ in ()).throw(RuntimeError("mine")))
+
+    with libdisco.ThreadedSession(2) as session:
+        session.call("testpy.fail", "os")
+        with pytest.raises(FileNotFoundError):
+            session.sync()
+        with pytest.raises(RuntimeError, match="mine") as caught:
+            session.put(Odd())
+        assert type(caught.value) is RuntimeError
 
 
 def test_the_end_of_a_with_block_tells_what_nobody_was_told():
@@ -244,6 +327,58 @@ def test_an_import_that_fails_is_told():
     session.shutdown()
 
 
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text("import libdisco\nwith libdisco.ProcessSession(2, imports=[__file__]) as s: s.sync()\n")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 0 or "__main__" in ended.stderr  # a session without a command may end first
+    script.write_text(script.read_text().replace("s.sync()", "s.call('runtime.disco.worker_rank').get(1)"))
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 1
+    assert "WorkerLostError" in ended.stderr and f"imports {script}" in ended.stderr
+    assert 'if __name__ == "__main__":' in ended.stderr
+
+
+def test_a_worker_that_imports_does_not_outlive_its_controller(tmp_path):
+    slow, pid = tmp_path / "slow.py", tmp_path / "pid"
+    slow.write_text(f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    program = f"import libdisco, time\ns = libdisco.ProcessSession(2, imports=[{str(slow)!r}])\ntime.sleep(600)"
+    controller = subprocess.Popen([sys.executable, "-c", program])
+    end = time.monotonic() + BOUND_SECONDS
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+        time.sleep(0.01)
+    controller.kill()
+    controller.wait()
+    worker = f"/proc/{pid.read_text()}/stat"
+
+    def lives():
+        try:
+            return open(worker).read().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    while lives() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not lives()
+
+
+def test_the_program_of_workers_explains_itself():
+    program = [sys.executable, "-m", "libdisco.worker"]
+    ended = subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 0 and "READ_FD" in ended.stdout and "--import" in ended.stdout
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=BOUND_SECONDS)
+    assert ended.returncode == 2 and "usage:" in ended.stderr and "WORKERS" in ended.stderr
+
+
+def test_a_module_called_worker(tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text("import libdisco\nlibdisco.worker_function('testpy.there')(lambda: 7)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with libdisco.ProcessSession(2, imports=["worker"]) as session:
+        libdisco.worker_function("testpy.there")(lambda: 6)
+        register = session.call("testpy.there")
+        assert [register.get(0), register.get(1)] == [6, 7]
+
+
 def test_workers_without_python():
     with libdisco.ProcessSession(2, python=False) as session:
         assert session.call("runtime.disco.world_size").get(1) == 2
@@ -265,8 +400,9 @@ def run(program, *arguments, **environment):
 PREAMBLE = """
 import gc, os, signal, sys, threading, time, libdisco
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+slept = []
 @libdisco.worker_function("t.nap")
-def nap(seconds): time.sleep(seconds)
+def nap(seconds): time.sleep(seconds); slept.append(seconds)
 """
 
 
@@ -291,16 +427,23 @@ def test_ctrl_c_ends_every_wait_and_the_session_survives():
 session = libdisco.ThreadedSession(2)
 register = session.put(1)
 def fill():
-    for _ in range(1_000_000): session.call("t.nap", 0.0)
-waits = [session.sync, session.sync_worker_0, register.get, lambda: register.set(2), fill, session.init_ccl]
+    while True: session.call("runtime.disco.worker_rank")
+def leave():
+    with libdisco.ThreadedSession(2) as other: other.call("t.nap", 1.0)
+def end():
+    other = libdisco.ThreadedSession(2)
+    other.call("t.nap", 1.0)
+    other.shutdown()
+waits = [session.sync, session.sync_worker_0, register.get, lambda: register.set(2), fill, session.init_ccl, leave, end]
 for wait in waits:
-    session.call("t.nap", 0.5)
+    del slept[:]
+    if wait not in (leave, end): session.call("t.nap", 1.0)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         wait()
         print("not interrupted")
     except KeyboardInterrupt:
-        pass
+        if slept: print("only when it was over")
     session.sync()
 print(session.call("runtime.disco.world_size").get(1))
 session.shutdown()
@@ -320,18 +463,44 @@ ENDS = {
     "cycle": ("cycle = [session]; cycle.append(cycle); del session, cycle", 0),
     "atexit": ("import atexit; atexit.register(work)", 0),
     "closed": ("session.shutdown()", 0),
+    "busy": ("libdisco.worker_function('t.spin')(spin); session.call('t.spin'); sys.exit(7)", 7),
+    "constructs": ("threading.Thread(target=keep_making, daemon=True).start(); time.sleep(0.02)", 0),
+    "late": ("import atexit; atexit.register(late)", 0),
+    "joins": ("thread.start()", 0),
 }
+# A handler that was registered before the library's own, and so runs after it.
+JOINED_AT_EXIT = """
+import atexit
+stop = threading.Event()
+def until_told():
+    while not stop.is_set():
+        try: work()
+        except RuntimeError: time.sleep(0.001)
+thread = threading.Thread(target=until_told, daemon=True)
+def join():
+    stop.set()
+    if thread.is_alive(): thread.join()
+atexit.register(join)
+"""
 WITH_SESSION = {
-    "threads": "session, words = libdisco.ThreadedSession(3, grace_ms=300), ('t.nap', 0.001)",
-    "processes": "session, words = libdisco.ProcessSession(3, python=False), ('runtime.disco.worker_rank',)",
+    "threads": JOINED_AT_EXIT + "session, words = libdisco.ThreadedSession(3, grace_ms=300), ('t.nap', 0.001)",
+    "processes": JOINED_AT_EXIT
+    + "session, words = libdisco.ProcessSession(3, python=False), ('runtime.disco.worker_rank',)",
 }
 BUSY = """
 def work(): return session.call(*words)
 def keep_working():
     while True: work()
+def keep_making():
+    while True: libdisco.ThreadedSession(2, grace_ms=300)
+def late():
+    try: libdisco.ThreadedSession(2).call(*words)
+    except RuntimeError: pass
+def spin():
+    while True: pass
 registers = [work() for _ in range(30)]
 """
-REPEATS = {"threads": 17, "processes": 3}  # of every way: 200 programs
+REPEATS = {"threads": 13, "processes": 2}  # of every way: more than 200 programs
 
 
 def end_once(how, kind):
@@ -377,11 +546,22 @@ def make():
     session = libdisco.ThreadedSession(2)
     held = [session, [session.call("t.nap", 0.002) for _ in range(10)]]
     held.append(held)
-for thread in [threading.Thread(target=lambda: [make() for _ in range(5)]) for _ in range(3)]: thread.start()
-for _ in range(50): gc.collect(); time.sleep(0.002)
-print("end")
+def workers():
+    names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    return sum(name.startswith("disco w") for name in names)
+gc.disable()
+makers = [threading.Thread(target=lambda: [make() for _ in range(5)]) for _ in range(3)]
+for thread in makers: thread.start()
+for thread in makers: thread.join()
+before = workers()
+collector = threading.Thread(target=gc.collect)
+collector.start()
+collector.join()
+end = time.monotonic() + 20
+while workers() > 0 and time.monotonic() < end: time.sleep(0.01)
+print(before, workers())
 """)
-    assert (ended.returncode, ended.stdout) == (0, "end\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "30 0\n"), ended.stderr
 
 
 def test_a_session_dropped_while_python_functions_wait_to_run():

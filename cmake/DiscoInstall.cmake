@@ -84,11 +84,10 @@ set(DISCO_PC_INCLUDE_DIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 set(DISCO_PC_LIB_DIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
 set(DISCO_PC_TVM_FFI_INCLUDE_DIR ${DISCO_TVM_FFI_INCLUDE_DIR})
 set(DISCO_PC_TVM_FFI_LIB_DIR ${DISCO_TVM_FFI_LIB_DIR})
-set(DISCO_PC_RPATH "")
+set(DISCO_PC_RPATH " -Wl,-rpath,\${libdir}") # as for TVM-FFI: neither lies where loaders look by themselves
 if(DISCO_WHEEL)
   set(DISCO_PC_TVM_FFI_INCLUDE_DIR "\${prefix}/../tvm_ffi/include")
   set(DISCO_PC_TVM_FFI_LIB_DIR "\${prefix}/../tvm_ffi/lib")
-  set(DISCO_PC_RPATH " -Wl,-rpath,\${libdir}") # no loader looks into Python's folders by itself
 endif()
 disco_configure_pc(install)
 list(TRANSFORM components REPLACE "^(static|cpp)$" "disco-\\1.pc" OUTPUT_VARIABLE pc_files)

@@ -243,10 +243,13 @@ static void wedge(bool full) {
   options.grace_ms = 200;
   disco_session *session = faults_open_with(&options);
   disco_dref *id = faults_function(session, "faults.id"), *hold = faults_function(session, "faults.hold");
+  disco_dref *count = faults_function(session, "faults.count");
   uint64_t abandoned = faults_stats(session).abandoned_workers;
   faults_gate_close(0);
+  faults_count_reset();
   faults_post(hold, 3, faults_int(0), faults_int(1 << 1), faults_int(0));
   faults_gate_wait_inside(0, 1);
+  faults_post(count, 0);
   faults_thread blocked[3] = {
       {.run = faults_run_sync, .session = session, .worker = DISCO_ALL_WORKERS, .timeout_ms = DISCO_FOREVER},
       {.run = faults_run_get, .dref = id, .worker = 1, .timeout_ms = DISCO_FOREVER},
@@ -279,11 +282,14 @@ static void wedge(bool full) {
   assert_int_equal(faults_library_threads(), 1); /* the others have ended */
   expect_closed(session, id);
   faults_refused(disco_session_shutdown(session), DISCO_LOST, "WorkerLostError", "worker 1 "); /* the same again */
+  disco_dref_unref(count);
   disco_dref_unref(hold);
   disco_dref_unref(id);
   disco_session_unref(session);
   faults_gate_open(0);
   assert_true(faults_library_threads_gone()); /* it finds its way out by itself, and takes the session's memory along */
+  assert_int_equal(faults_counted(0), 1);
+  assert_int_equal(faults_counted(1), 0); /* what was posted behind is skipped */
 }
 
 static void test_with_a_wedged_worker(void **state) {

@@ -5,6 +5,7 @@ themselves. A class that it does not know would come back as a RuntimeError: so 
 module, and the controller looks that module up, if it has it.
 """
 
+import ast
 import builtins
 import os
 import sys
@@ -120,12 +121,14 @@ def told(error: Exception) -> Exception:
         if rebuilt is None:
             return error
         result = rebuilt
-        result.__traceback__ = error.__traceback__
     elif isinstance(error, KeyError) and sys.version_info >= (3, 11):  # prints its argument quoted, in one line
         first, _, rest = text.partition("\n")
-        result.args = (first,)
+        try:
+            result.args = (ast.literal_eval(first),)  # Python's own: the text is the key as it is written
+        except (ValueError, SyntaxError):
+            result.args = (first,)
         notes.insert(0, rest)
     elif error.args:
         result.args = (text,)
     result.__dict__.setdefault("__notes__", []).extend(note for note in notes if note)
-    return result
+    return result.with_traceback(None)  # what stands there is the worker's, down to its C code: the note has it shorter

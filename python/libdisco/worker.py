@@ -67,6 +67,7 @@ _imported = threading.Event()
 def main(words: Optional[List[str]] = None) -> None:
     """Run the worker until its session ends. `words`: the command line, sys.argv by default."""
     arguments = _parser().parse_args(_split(sys.argv[1:] if words is None else words))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's, who may end the session
     threading.Thread(target=_leave_with, args=(os.getppid(), arguments.READ_FD), daemon=True).start()
     if arguments.cpu is not None:
         os.sched_setaffinity(0, {arguments.cpu})
@@ -78,7 +79,6 @@ def main(words: Optional[List[str]] = None) -> None:
             runpy.run_path(name, run_name=FILE_RUN_NAME)
         else:
             importlib.import_module(name)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's, who may end the session
     _imported.set()
     _session.importing_for = None
     function("WorkerProcess")(*(getattr(arguments, name) for name in NUMBERS))

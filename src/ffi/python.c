@@ -206,12 +206,13 @@ static void forget_threads_of_parent(void) {
 
 void dsc_python_keep_state(void) {
   int (*ensure)(void) = NULL;
-  void *(*save)(void) = NULL;
+  void *(*save)(void) = NULL, *(*this_state)(void) = NULL;
   unsigned long (*this_thread)(void) = NULL;
   if (kept.thread_state != NULL || !dsc_python_is_there()) return;
   if (!find("PyGILState_Ensure", &ensure) || !find("PyEval_SaveThread", &save) ||
-      !find("PyThread_get_thread_ident", &this_thread))
+      !find("PyGILState_GetThisThreadState", &this_state) || !find("PyThread_get_thread_ident", &this_thread))
     return;
+  if (this_state() != NULL) return; /* one of Python's own, as in a worker process: it has one */
   kept.ensured = ensure();
   kept.thread = this_thread();
   forget_threads_of_parent();

@@ -208,6 +208,7 @@ def test_an_error_keeps_its_class_and_traceback(kind):
             with pytest.raises(wanted, match=text) as caught:
                 session.sync()
             assert type(caught.value) is wanted
+            assert how != "key" or caught.value.args == ("k",)
             whole = "\n".join([str(caught.value), *caught.value.__notes__])
             assert "raised by worker" in whole and "testpy.fail" in whole
             assert "test_package.py" in caught.value.__notes__[-1] and "in fail" in caught.value.__notes__[-1]

@@ -43,7 +43,9 @@ bool dsc_python_is_there(void) {
  * and one, registered as early as we can, after which nothing of Python runs any more but other such hooks. */
 
 static void (*exit_fn)(void);
-static _Atomic bool ending;
+enum { RUNS = 0, STOPS = 1, ENDS = 2 };
+static _Atomic int phase;
+static _Atomic bool somebody_left; /* a thread came back to the interpreter since the sessions were stopped */
 static _Thread_local bool ends_it; /* this thread does */
 
 static void interrupt_kept_threads(void);
@@ -51,6 +53,8 @@ static void interrupt_kept_threads(void);
 static void *stop_hook(void *self, void *unused) {
   (void)self;
   (void)unused;
+  ends_it = true;
+  dsc_store_release(&phase, STOPS); /* release: python.phase */
   void *state = save_thread();
   exit_fn();
   restore_thread(state);
@@ -58,11 +62,22 @@ static void *stop_hook(void *self, void *unused) {
   return build_value(""); /* None */
 }
 
+/* Who left our code before it was forbidden may still be waiting for the GIL, and must get it before it is too late. */
+static void let_others_in(void) {
+  enum { ROUNDS = 50 }; /* of a millisecond */
+  for (int i = 0; i < ROUNDS; i++) {
+    void *state = save_thread();
+    dsc_thread_rest();
+    restore_thread(state);
+  }
+}
+
 static void *end_hook(void *self, void *unused) {
   (void)self;
   (void)unused;
   ends_it = true;
-  dsc_store_release(&ending, true); /* release: python.ending */
+  dsc_store_release(&phase, ENDS); /* release: python.phase */
+  if (atomic_load(&somebody_left)) let_others_in();
   return build_value("");
 }
 
@@ -125,17 +140,21 @@ void dsc_python_at_exit(void (*fn)(void)) {
 }
 
 /* A thread that holds the GIL (TVM-FFI's constructors keep it) must not sleep. */
-static DSC_COLD bool stay_out_for_ever(void) {
+static DSC_COLD bool may_go_on(void) {
   void *(*this_state)(void) = NULL;
   int (*has_gil)(void) = NULL;
-  if (!find("PyGILState_GetThisThreadState", &this_state) || this_state() == NULL) return true;
+  if (ends_it || !find("PyGILState_GetThisThreadState", &this_state) || this_state() == NULL) return true;
+  if (dsc_load_acquire(&phase) == STOPS) {
+    atomic_store(&somebody_left, true);
+    return true;
+  }
   if (!find("PyGILState_Check", &has_gil) || has_gil() != 0) return false;
   dsc_thread_stay();
 }
 
 bool dsc_python_stay_out(void) {
-  /* acquire: python.ending */
-  return !DSC_UNLIKELY(dsc_load_acquire(&ending)) || ends_it || stay_out_for_ever();
+  /* acquire: python.phase */
+  return !DSC_UNLIKELY(dsc_load_acquire(&phase) != RUNS) || may_go_on();
 }
 
 /* ---- Thread states ---- */

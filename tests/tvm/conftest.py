@@ -1,15 +1,12 @@
 """Programs in a Python that has TVM and an installed libdisco, with its entry point."""
 
 import os
-import pathlib
 import re
 import subprocess
 
 import pytest
+from beside_tvm import LIBRARY, PYTHON, ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PYTHON = pathlib.Path(os.environ.get("DISCO_TVM_PYTHON", ROOT / ".venv-tvm" / "bin" / "python"))
-LIBRARY = pathlib.Path(os.environ.get("DISCO_LIBRARY", ROOT / "build" / "lib" / "libdisco.so"))
 BOUND_SECONDS = 100
 
 

@@ -4,15 +4,12 @@ Needs TVM: .venv-tvm, which `scripts/setup tvm` makes, or the Python that $DISCO
 """
 
 import os
-import pathlib
 import signal
 import subprocess
 
 import pytest
+from beside_tvm import LIBRARY, PYTHON
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PYTHON = pathlib.Path(os.environ.get("DISCO_TVM_PYTHON", ROOT / ".venv-tvm" / "bin" / "python"))
-LIBRARY = pathlib.Path(os.environ.get("DISCO_LIBRARY", ROOT / "build" / "lib" / "libdisco.so"))
 BOUND_SECONDS = 100
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="TVM is not installed: scripts/setup tvm")

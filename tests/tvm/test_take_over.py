@@ -2,9 +2,7 @@
 in a process of its own."""
 
 import pytest
-
-pytest.importorskip("conftest")
-from conftest import PYTHON  # noqa: E402
+from beside_tvm import PYTHON
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="TVM is not installed: scripts/setup tvm")
 

@@ -173,9 +173,9 @@ DISCO_API void disco_session_unref(disco_session *session);
 
 /* Stop the workers and wait until they have ended (grace_ms, then a worker that still runs is abandoned: DISCO_LOST
  * names it, and if it comes back it skips what else was posted). Ctrl-C on a Python main thread cuts the grace short:
- * DISCO_INTERRUPTED, and the session is shut down all the same. Commands posted before run first. Idempotent, may be called by several threads at once and with calls in
- * flight; from a worker of the session it only asks for the shutdown and returns at once. An error nobody was told
- * stays in disco_session_last_error(). */
+ * DISCO_INTERRUPTED, and the session is shut down all the same. Commands posted before run first. Idempotent, may be
+ * called by several threads at once and with calls in flight; from a worker of the session it only asks for the
+ * shutdown and returns at once. An error nobody was told stays in disco_session_last_error(). */
 DISCO_API DISCO_MUST_USE disco_status disco_session_shutdown(disco_session *session);
 
 /* Constants of the session: also after shutdown, also in a forked child. [worker] */
